@@ -1,0 +1,1 @@
+"""What comes out of training: the manifest, and reading a checkpoint safely."""

@@ -1,0 +1,152 @@
+"""The manifest, `peft_eval.json`: where a checkpoint comes from and what its files must be.
+
+It is written last, by renaming a complete file into place, so a folder that has it is whole. A
+field that is not known (a checkpoint made elsewhere) is None and shown as "unknown", never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from peft_eval.errors import CheckpointError
+
+MANIFEST_NAME = "peft_eval.json"
+FORMAT_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class BaseRecord(_Part):
+    """The base model that the adapter was trained on.
+
+    `location` is a folder or hub id as given, `weights_sha256` a hash over its weight files
+    (see `peft_eval.checkpoint.hashing.weights_sha256`).
+    """
+
+    location: str
+    revision: str | None = None
+    weights_sha256: str | None = None
+    vocab_size: int | None = None
+
+
+class MethodRecord(_Part):
+    """The method by name, with every option as resolved."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+
+
+class DataRecord(_Part):
+    """What was trained on: `instances` maps each task to the ids of its instances."""
+
+    source: str
+    encoding: str
+    content_sha256: str
+    instances: dict[str, list[str]]
+    notes: list[str] = Field(default_factory=list)
+
+
+class TextRecord(_Part):
+    """How text became tokens, so that evaluation does the same.
+
+    Attributes:
+        tokenizer_sha256: hash over the tokenizer's files.
+        adds_bos: whether a BOS id was put before each prompt.
+        adds_eos: whether an EOS id was put after each answer.
+        chat_template_sha256: hash of the chat template, None when text is used as it is.
+        max_source_tokens, max_target_tokens: length limits of training.
+    """
+
+    tokenizer_sha256: str | None = None
+    adds_bos: bool | None = None
+    adds_eos: bool | None = None
+    chat_template_sha256: str | None = None
+    max_source_tokens: int | None = None
+    max_target_tokens: int | None = None
+
+
+class TrainingRecord(_Part):
+    """The run: its resolved specification and what it cost.
+
+    Attributes:
+        spec: the training specification as resolved.
+        tokens: tokens seen that are not padding.
+        losses: pairs of (step, training loss).
+    """
+
+    spec: dict[str, Any]
+    seed: int
+    steps: int
+    epochs: float
+    tokens: int
+    seconds: float
+    peak_memory_bytes: int
+    truncated_examples: int
+    losses: list[tuple[int, float]]
+
+
+class FileRecord(_Part):
+    """Size and hash of one file of the checkpoint."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(_Part):
+    """Everything a checkpoint says of itself."""
+
+    format_version: int = FORMAT_VERSION
+    kind: Literal["adapter", "full"]
+    created: str
+    base: BaseRecord
+    method: MethodRecord
+    data: DataRecord | None = None
+    text: TextRecord = Field(default_factory=TextRecord)
+    training: TrainingRecord | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Writes the manifest into `folder` in one atomic step."""
+        temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}"
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(self.model_dump_json(indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / MANIFEST_NAME)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Reads a folder's manifest.
+
+        Raises:
+            CheckpointError: it is not there, is not valid JSON, has a field that does not fit, or
+                was written by a newer format.
+        """
+        path = folder / MANIFEST_NAME
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError("there is no manifest", place=str(path)) from None
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"not valid JSON: {error}", place=str(path)) from error
+        found = raw.get("format_version") if isinstance(raw, dict) else None
+        if isinstance(found, int) and found > FORMAT_VERSION:
+            raise CheckpointError(
+                f"manifest format {found} is newer than {FORMAT_VERSION}", place=str(path), remedy="update peft-eval"
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "the whole"
+            raise CheckpointError(f"field {field}: {first['msg']}", place=str(path)) from error

@@ -1,0 +1,1 @@
+"""The peft-eval command, one file per subcommand."""

@@ -1,0 +1,1 @@
+"""What a checkpoint is trained on: sources of examples, their encodings, and fetching them."""

@@ -1,0 +1,1 @@
+"""Base + adapter -> merged weights, one tensor at a time."""

@@ -1,0 +1,1 @@
+"""The training run: its specification, the trainer, batches and resuming."""
