@@ -1,0 +1,255 @@
+"""Reads Super-NaturalInstructions files as they are in the wild, and reports every broken one at once.
+
+A real file has up to 6,500 instances, of which the rules use the first 100 or 200. So a file is decoded only as far
+as needed: 757 files of real size are read in seconds, and nothing has to be cached. What lies behind is not looked
+at, but for the closing brace, which a file that was cut off does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from peft_eval.data.encoding import Demonstration
+from peft_eval.data.superni.task import Instance, Task
+from peft_eval.errors import DataError, raise_all
+
+# Other names of listed tasks in versions of the data; the official scorer renames the second to the first.
+OTHER_NAMES = {
+    "task121_zest_text_modification": ("task121_zest_question_rewriting", "task121_atomic_question_rewriting")
+}
+
+_NEEDED_BEFORE_INSTANCES = {"Categories", "Definition", "Positive Examples", "Negative Examples"}
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
+
+
+def split_list(folder: Path, track: str, part: str) -> list[str]:
+    """Returns the task names of `splits/<track>/<part>_tasks.txt`, in file order, each once.
+
+    Raises:
+        DataError: the list is not there, unreadable or empty.
+    """
+    path = folder / "splits" / track / f"{part}_tasks.txt"
+    remedy = "`peft-eval data get superni` fetches the official lists"
+    try:
+        names = dict.fromkeys(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the split list cannot be read: {error}", place=str(path), remedy=remedy) from error
+    names.pop("", None)
+    if not names:
+        raise DataError("the split list is empty", place=str(path), remedy=remedy)
+    return list(names)
+
+
+def task_file(folder: Path, name: str) -> Path | None:
+    """Returns the file that holds a task of the split lists, None if there is none."""
+    for candidate in (name, *OTHER_NAMES.get(name, ())):
+        path = folder / "tasks" / f"{candidate}.json"
+        if path.is_file():
+            return path
+    return None
+
+
+def read_tasks(folder: Path, names: Iterable[str], *, instances: int | None = None) -> list[Task]:
+    """Reads tasks by name, in the order given.
+
+    Args:
+        folder: the folder with `tasks/`.
+        names: names as in the split lists.
+        instances: read only so many leading instances of each file; None reads all.
+
+    Raises:
+        DataError: files are missing or broken; all of them are named, with the field.
+    """
+    tasks: list[Task] = []
+    errors: list[DataError] = []
+    for name in names:
+        path = task_file(folder, name)
+        if path is None:
+            errors.append(DataError("there is no such task file", place=str(folder / "tasks" / f"{name}.json")))
+            continue
+        task, found = read_task(path, name=name, instances=instances)
+        errors.extend(found)
+        if task is not None:
+            tasks.append(task)
+    raise_all(errors)
+    return tasks
+
+
+def read_task(
+    path: Path, *, name: str | None = None, instances: int | None = None
+) -> tuple[Task | None, list[DataError]]:
+    """Reads one task file.
+
+    Returns:
+        The task and no errors, or None and every error of the file.
+    """
+    name = name or path.stem
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text.strip():
+            return None, [DataError("the file is empty", place=str(path), remedy="fetch or copy it again")]
+        fields = _decoded(text, instances)
+    except (OSError, UnicodeDecodeError) as error:
+        return None, [DataError(f"cannot be read: {error}", place=str(path))]
+    except (ValueError, RecursionError) as error:
+        return None, [DataError(f"not valid JSON: {error}", place=str(path), remedy="fetch or copy the file again")]
+    if not isinstance(fields, dict):
+        return None, [DataError("not a JSON object", place=str(path))]
+    check = _Fields(path, fields)
+    task = Task(
+        name=name,
+        category=check.first_text("Categories"),
+        definition=check.first_text("Definition"),
+        positive=check.demonstrations("Positive Examples"),
+        negative=check.demonstrations("Negative Examples"),
+        instances=check.instances(name),
+    )
+    return (None, check.errors) if check.errors else (task, [])
+
+
+class _Fields:
+    """Takes typed fields out of a decoded file and gathers what is wrong with them."""
+
+    def __init__(self, path: Path, fields: dict[str, Any]):
+        self.errors: list[DataError] = []
+        self._path = path
+        self._fields = fields
+
+    def _wrong(self, field: str, problem: str) -> None:
+        self.errors.append(DataError(f"field {field!r} {problem}", place=str(self._path)))
+
+    def first_text(self, field: str) -> str:
+        value = self._fields.get(field)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, str) and value.strip():
+            return value
+        self._wrong(field, "is missing" if field not in self._fields else "is not a text or a list of texts")
+        return ""
+
+    def _items(self, field: str) -> list[dict[str, Any]]:
+        if field not in self._fields:
+            self._wrong(field, "is missing")
+            return []
+        value = self._fields[field]
+        if not isinstance(value, list):
+            self._wrong(field, "is not a list")
+            return []
+        wrong = [index for index, item in enumerate(value) if not isinstance(item, dict)]
+        if wrong:
+            self._wrong(f"{field}[{wrong[0]}]", "is not an object" + _more(wrong))
+            return []
+        return value
+
+    def _texts(self, field: str, items: list[dict[str, Any]], key: str) -> None:
+        wrong = [index for index, item in enumerate(items) if not isinstance(item.get(key), str)]
+        if wrong:
+            self._wrong(f"{field}[{wrong[0]}].{key}", "is missing or no text" + _more(wrong))
+
+    def demonstrations(self, field: str) -> tuple[Demonstration, ...]:
+        items = self._items(field)
+        before = len(self.errors)
+        self._texts(field, items, "input")
+        self._texts(field, items, "output")
+        if len(self.errors) > before:
+            return ()
+        return tuple(
+            Demonstration(
+                item["input"], item["output"], text if isinstance(text := item.get("explanation"), str) else None
+            )
+            for item in items
+        )
+
+    def instances(self, task: str) -> tuple[Instance, ...]:
+        field = "Instances"
+        before = len(self.errors)
+        items = self._items(field)
+        if not items and len(self.errors) == before:
+            self._wrong(field, "is empty")
+        self._texts(field, items, "input")
+        wrong = [index for index, item in enumerate(items) if not _references(item.get("output"))]
+        if wrong:
+            self._wrong(f"{field}[{wrong[0]}].output", "is not a text or a list of at least one text" + _more(wrong))
+        if len(self.errors) > before:
+            return ()
+        return tuple(
+            Instance(
+                id=str(item["id"]) if item.get("id") not in (None, "") else f"{task}#{index}",
+                input=item["input"],
+                outputs=_references(item["output"]),
+            )
+            for index, item in enumerate(items)
+        )
+
+
+def _more(wrong: list[int]) -> str:
+    return f" (and in {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+
+
+def _references(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    return ()
+
+
+def _decoded(text: str, instances: int | None) -> Any:
+    if instances is not None:
+        fields = _leading_part(text, instances)
+        if fields is not None:
+            return fields
+    return json.loads(text)
+
+
+def _leading_part(text: str, instances: int) -> dict[str, Any] | None:
+    """Decodes a file up to its first `instances` instances.
+
+    Returns:
+        The fields, or None where the file is unusual in any way: then all of it has to be decoded.
+    """
+    if not text.rstrip().endswith("}"):
+        return None
+    fields: dict[str, Any] = {}
+    try:
+        position = _after(text, "{", 0)
+        while True:
+            key, position = _DECODER.raw_decode(text, position)
+            position = _after(text, ":", position)
+            if key == "Instances":
+                fields[key] = _leading_items(text, position, instances)
+                return fields if fields.keys() >= _NEEDED_BEFORE_INSTANCES else None
+            fields[key], position = _DECODER.raw_decode(text, position)
+            position = _after(text, ",", position)
+    except (ValueError, TypeError):
+        return None
+
+
+def _leading_items(text: str, position: int, count: int) -> list[Any]:
+    items: list[Any] = []
+    position = _after(text, "[", position)
+    while len(items) < count:
+        item, position = _DECODER.raw_decode(text, position)
+        items.append(item)
+        position = _spaces(text, position)
+        if text[position : position + 1] == "]":
+            break
+        position = _after(text, ",", position)
+    return items
+
+
+def _spaces(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _after(text: str, mark: str, position: int) -> int:
+    position = _spaces(text, position)
+    if text[position : position + 1] != mark:
+        raise ValueError(f"expected {mark!r} at {position}")
+    return _spaces(text, position + 1)

@@ -1,0 +1,108 @@
+"""Super-NaturalInstructions as a source of training examples: `--data superni[:DIR]`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from peft_eval.data.encoding import Encoding, encode_source, encoding_named
+from peft_eval.data.source import Example, Selection, TrainingData
+from peft_eval.data.superni.location import superni_folder
+from peft_eval.data.superni.reader import read_tasks, split_list, task_file
+from peft_eval.data.superni.task import Task, instances_to_read, training_instances
+from peft_eval.data.superni.tracks import official_test_tasks
+from peft_eval.errors import ConfigError, DataError
+
+
+class SuperNISource:
+    """The training tasks of the English track, from a folder in the official layout.
+
+    The draw of N tasks shuffles the sorted names with the run's seed and takes the first N, so a smaller draw lies
+    within a larger one. Of each task the instances are those of `training_instances`, the same for every seed.
+    """
+
+    name = "superni"
+    summary = "Super-NaturalInstructions training tasks, from a folder with tasks/ and splits/"
+
+    def load(self, location: str | None, selection: Selection) -> TrainingData:
+        """Returns the selected examples; see `peft_eval.data.source.DataSource.load`."""
+        encoding = encoding_named(selection.encoding, place="encoding")
+        if selection.instances_per_task < 1:
+            raise ConfigError(f"{selection.instances_per_task} is not a positive number", place="instances_per_task")
+        folder = superni_folder(location)
+        names, notes = _training_names(folder)
+        if selection.tasks is not None:
+            names = _drawn(names, selection.tasks, selection.seed, folder)
+        tasks = read_tasks(folder, names, instances=instances_to_read(selection.instances_per_task))
+        examples = [example for task in tasks for example in _examples(task, encoding, selection)]
+        small = sum(
+            len(training_instances(task, selection.instances_per_task)) < selection.instances_per_task for task in tasks
+        )
+        if small:
+            notes.append(f"{small} of {len(tasks)} tasks have fewer than {selection.instances_per_task} instances")
+        return TrainingData(
+            source=f"{self.name}:{folder}",
+            encoding=encoding.name,
+            examples=examples,
+            content_sha256=examples_sha256(examples),
+            notes=notes,
+        )
+
+
+def examples_sha256(examples: Iterable[Example]) -> str:
+    """Returns a hash over every example's fields, in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        fields = (example.task, example.category, example.instance_id, example.source, example.target)
+        digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _training_names(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the sorted training tasks that have a file, and notes on those that have none."""
+    place = str(folder / "splits" / "default" / "train_tasks.txt")
+    listed = sorted(split_list(folder, "default", "train"))
+    unseen = {name for names in official_test_tasks("default").values() for name in names}
+    leaked = [name for name in listed if name in unseen]
+    if leaked:
+        raise DataError(
+            f"the training list has {len(leaked)} of the official test tasks, e.g. {leaked[0]}",
+            place=place,
+            remedy="use the official split lists, `peft-eval data get superni`",
+        )
+    present = [name for name in listed if task_file(folder, name)]
+    if not present:
+        raise DataError(
+            f"none of the {len(listed)} training tasks has a file in tasks/",
+            place=place,
+            remedy="`peft-eval data get superni` fetches them",
+        )
+    absent = len(listed) - len(present)
+    return present, [f"{absent} of the {len(listed)} training tasks have no file and were not used"] if absent else []
+
+
+def _drawn(names: list[str], count: int, seed: int, folder: Path) -> list[str]:
+    if not 1 <= count <= len(names):
+        raise ConfigError(
+            f"{count} tasks asked for, {len(names)} training tasks are in {folder}",
+            place="tasks",
+            remedy=f"ask for 1 to {len(names)}",
+        )
+    shuffled = list(names)
+    random.Random(seed).shuffle(shuffled)
+    return sorted(shuffled[:count])
+
+
+def _examples(task: Task, encoding: Encoding, selection: Selection) -> Iterable[Example]:
+    for instance in training_instances(task, selection.instances_per_task):
+        yield Example(
+            task=task.name,
+            category=task.category,
+            instance_id=instance.id,
+            source=encode_source(task, instance.input, encoding).text,
+            # Tk-Instruct draws anew at each step; drawn once per instance here, so that a resumed run sees the same.
+            target=random.Random(f"{selection.seed}:{instance.id}").choice(instance.outputs),
+        )
