@@ -1,0 +1,87 @@
+"""The mini corpus as a source of training examples: `--data mini` or `--data mini:seed=7`."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+
+from peft_eval.data.encoding import Encoding, encode_source, encoding_named
+from peft_eval.data.mini.corpus import DEFAULT_SEED, as_superni, train_tasks
+from peft_eval.data.source import Example, Selection, TrainingData
+from peft_eval.data.superni.source import examples_sha256
+from peft_eval.data.superni.task import Task, instances_to_read, training_instances
+from peft_eval.errors import ConfigError
+
+
+class MiniSource:
+    """The training tasks of the mini corpus, made when asked for.
+
+    Tasks are drawn and instances divided as in `SuperNISource`: a smaller draw of tasks lies within a larger one,
+    and what the suite `mini_memorization` holds out is never trained on.
+    """
+
+    name = "mini"
+    summary = "52 small training tasks made by program, no files (mini:seed=N for another corpus)"
+
+    def load(self, location: str | None, selection: Selection) -> TrainingData:
+        """Returns the selected examples; see `peft_eval.data.source.DataSource.load`."""
+        encoding = encoding_named(selection.encoding, place="encoding")
+        if selection.instances_per_task < 1:
+            raise ConfigError(f"{selection.instances_per_task} is not a positive number", place="instances_per_task")
+        seed = corpus_seed(location)
+        by_name = {task.name: task for task in train_tasks()}
+        wanted = instances_to_read(selection.instances_per_task)
+        tasks = [as_superni(by_name[name], seed, wanted) for name in _drawn(sorted(by_name), selection)]
+        examples = [example for task in tasks for example in _examples(task, encoding, selection)]
+        return TrainingData(
+            source=f"{self.name}:seed={seed}",
+            encoding=encoding.name,
+            examples=examples,
+            content_sha256=examples_sha256(examples),
+            notes=_notes(tasks, selection.instances_per_task),
+        )
+
+
+def corpus_seed(location: str | None) -> int:
+    """Returns the seed that a location such as `seed=7` names; the default seed for None.
+
+    Raises:
+        ConfigError: the location is something else.
+    """
+    if not location:
+        return DEFAULT_SEED
+    match = re.fullmatch(r"(?:seed=)?(\d+)", location)
+    if match is None:
+        raise ConfigError(f"{location!r} is not a seed", place="data mini", remedy="write mini or e.g. mini:seed=7")
+    return int(match[1])
+
+
+def _drawn(names: list[str], selection: Selection) -> list[str]:
+    if selection.tasks is None:
+        return names
+    if not 1 <= selection.tasks <= len(names):
+        raise ConfigError(
+            f"{selection.tasks} tasks asked for, mini has {len(names)} training tasks",
+            place="tasks",
+            remedy=f"ask for 1 to {len(names)}",
+        )
+    shuffled = list(names)
+    random.Random(selection.seed).shuffle(shuffled)
+    return sorted(shuffled[: selection.tasks])
+
+
+def _notes(tasks: list[Task], count: int) -> list[str]:
+    small = sum(len(training_instances(task, count)) < count for task in tasks)
+    return [f"{small} of {len(tasks)} tasks have fewer than {count} distinct training instances"] if small else []
+
+
+def _examples(task: Task, encoding: Encoding, selection: Selection) -> Iterable[Example]:
+    for instance in training_instances(task, selection.instances_per_task):
+        yield Example(
+            task=task.name,
+            category=task.category,
+            instance_id=instance.id,
+            source=encode_source(task, instance.input, encoding).text,
+            target=instance.outputs[0],
+        )
