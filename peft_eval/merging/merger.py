@@ -94,7 +94,7 @@ def load_adapter(model: PeftModel, adapter_folder: Path) -> None:
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{name} has NaN or infinity", place=str(adapter_folder), remedy="train it again")
     try:
-        loaded = set_peft_model_state_dict(model, state, adapter_name=_ADAPTER, low_cpu_mem_usage=True)
+        loaded: Any = set_peft_model_state_dict(model, state, adapter_name=_ADAPTER, low_cpu_mem_usage=True)
     except RuntimeError as error:
         reason = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))
         raise BaseMismatchError(
@@ -113,6 +113,7 @@ class AdapterMerger:
     Args:
         adapter_folder: a peft-format adapter.
         base_folder: the base's folder; its config is read, and its files' headers.
+        dtype: dtype of merged tensors; None keeps each tensor's own.
 
     Raises:
         RouteError: this adapter cannot be merged tensor by tensor; the message says why.
@@ -120,8 +121,9 @@ class AdapterMerger:
         CheckpointError: its tensors are not finite, not complete or match nothing.
     """
 
-    def __init__(self, adapter_folder: Path, base_folder: Path):
+    def __init__(self, adapter_folder: Path, base_folder: Path, *, dtype: torch.dtype | None = None):
         self.adapter_folder = adapter_folder
+        self._dtype = dtype
         obstacle = merge_obstacle(read_json(adapter_folder / ADAPTER_CONFIG))
         if obstacle:
             raise RouteError(f"cannot be merged: {obstacle}", place=str(adapter_folder))
@@ -172,15 +174,15 @@ class AdapterMerger:
                 yield f"{name}.weight", lambda tensor, layer=module: _merge_layer(layer, tensor)  # type: ignore[misc]
             elif isinstance(module, ModulesToSaveWrapper):
                 for leaf, saved in module.modules_to_save[_ADAPTER].named_parameters():
-                    yield f"{name}.{leaf}", lambda tensor, kept=saved: kept.data.to(tensor)  # type: ignore[misc]
+                    yield f"{name}.{leaf}", lambda tensor, kept=saved: kept.data  # type: ignore[misc]
 
     def merge(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """Returns the merged tensor for the base's tensor `name`, in its own dtype and shape."""
+        """Returns the merged tensor for the base's tensor `name`, of the same shape; others pass as they are."""
         step = self._steps.get(name)
         if step is None:
             return tensor
         self._pending.discard(name)
-        return step(tensor)
+        return step(tensor).to(device=tensor.device, dtype=self._dtype or tensor.dtype)
 
     def merged(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields the merged model's tensors as the base's stream by.
@@ -206,7 +208,7 @@ def _merge_layer(layer: Any, tensor: torch.Tensor) -> torch.Tensor:
     base.weight = nn.Parameter(tensor.to(device="cpu", dtype=torch.float32, copy=True), requires_grad=False)
     try:
         layer.merge(adapter_names=[_ADAPTER])
-        return base.weight.data.to(device=tensor.device, dtype=tensor.dtype)
+        return base.weight.data
     finally:
         base.weight = empty
         layer.merged_adapters.clear()

@@ -8,7 +8,7 @@ costs, nothing is written to disk, and tensor parallelism, `reload_weights` and 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -60,6 +60,8 @@ def _merging_loader() -> type:
                         model_config.model, self.load_config.download_dir, ["*.safetensors"], model_config.revision
                     )
                 )
-            yield from AdapterMerger(self._adapter_folder, base).merged(super().get_all_weights(model_config, model))
+            dtype = cast("torch.dtype", model_config.dtype)  # a name only until the config is built
+            merger = AdapterMerger(self._adapter_folder, base, dtype=dtype)
+            yield from merger.merged(super().get_all_weights(model_config, model))
 
     return MergingLoader

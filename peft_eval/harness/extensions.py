@@ -1,0 +1,106 @@
+"""What peft-eval adds to lm-eval's modules, each right after the module was loaded.
+
+lm-eval 0.4.13 discovers neither models nor tasks of other packages. Where a newer one does (the
+entry-point groups `lm_eval.models` and so on, declared in pyproject.toml), the names are already
+there and nothing is added.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+from peft_eval import plugins
+from peft_eval.errors import PeftEvalError
+from peft_eval.harness.autoload import EXTENDED_MODULES
+from peft_eval.harness.cpu_distribution import install_finder
+
+_MARK = "_extended_by_peft_eval"
+MODELS = {
+    "copy-input": "peft_eval.harness.baselines:CopyInput",
+    "copy-demo": "peft_eval.harness.baselines:CopyDemo",
+}
+
+
+def extend(module: ModuleType) -> None:
+    """Extends one of lm-eval's modules that `EXTENDED_MODULES` names, once."""
+    if not getattr(module, _MARK, False):
+        setattr(module, _MARK, True)
+        globals()[EXTENDED_MODULES[module.__name__]](module)
+
+
+def extend_all() -> None:
+    """Extends all of them now, for a run without the autoload; vLLM's only where vLLM is installed."""
+    install_finder()
+    for name in EXTENDED_MODULES:
+        if "vllm" not in name or importlib.util.find_spec("vllm"):
+            extend(importlib.import_module(name))
+
+
+def extend_command(module: ModuleType) -> None:
+    """Lets `lm_eval` print a user's error as one line and end with exit code 2."""
+    execute = module.HarnessCLI.execute
+
+    @functools.wraps(execute)
+    def execute_and_report(self: Any, args: Any) -> None:
+        try:
+            execute(self, args)
+        except PeftEvalError as error:
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            sys.exit(error.exit_code)
+
+    module.HarnessCLI.execute = execute_and_report
+
+
+def extend_models(module: ModuleType) -> None:
+    """Adds the model-free baselines to `--model`."""
+    from lm_eval.api.registry import model_registry
+
+    for name, target in MODELS.items():
+        if name not in model_registry:
+            model_registry.register(name, target=target)
+
+
+def extend_vllm(module: ModuleType) -> None:
+    """Lets `--model vllm` take `peft=`."""
+    from peft_eval.harness.vllm_model import PeftVLLM
+
+    _replace(module, "VLLM", PeftVLLM, "vllm")
+
+
+def extend_hf(module: ModuleType) -> None:
+    """Lets `--model hf` take `peft=` without `pretrained=`."""
+    from peft_eval.harness.hf_model import PeftHFLM
+
+    _replace(module, "HFLM", PeftHFLM, "hf", "hf-auto", "huggingface")
+
+
+def _replace(module: ModuleType, class_name: str, ours: type, *aliases: str) -> None:
+    """Puts our subclass where lm-eval looks its class up: the module's name, and the registry's aliases.
+
+    The registry has no public way to give an alias a subclass of its class.
+    """
+    from lm_eval.api.registry import model_registry
+
+    setattr(module, class_name, ours)
+    for alias in aliases:
+        model_registry._objs[alias] = ours  # type: ignore[index]
+
+
+def extend_task_manager(module: ModuleType) -> None:
+    """Adds every suite's folder to the tasks that lm-eval knows; a user's `--include_path` still wins."""
+    build = module.TaskManager.__init__
+
+    @functools.wraps(build)
+    def build_with_suites(
+        self: Any, verbosity: Any = None, include_path: Any = None, include_defaults: bool = True, metadata: Any = None
+    ) -> None:
+        given = [] if not include_path else [include_path] if isinstance(include_path, str) else list(include_path)
+        suites = list(plugins.suites().values()) if include_defaults else []
+        build(self, verbosity, [*suites, *given] or None, include_defaults, metadata)
+
+    module.TaskManager.__init__ = build_with_suites

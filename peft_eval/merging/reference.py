@@ -1,0 +1,130 @@
+"""What base, unmerged and merged model answer to the probe prompts, computed with transformers and peft.
+
+This is what an engine is held against: the unmerged model is peft's own forward pass, so neither our
+merging nor the engine has a part in it. Small models are computed in float32, whatever the dtype of
+their files; from `_FLOAT32_PARAMETERS` on the files' dtype is used, to keep memory in bounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from peft_eval.merging.merger import AdapterMerger, base_tensor_shapes
+
+_FLOAT32_PARAMETERS = 1_000_000_000
+_PROMPT_TOKENS = 64
+PROBE_PROMPTS = (
+    "Definition: Answer the question in one word.\n\nInput: What is the capital of France?\nOutput: ",
+    "The quick brown fox jumps over the lazy dog, and then it sleeps in the warm sun until evening.",
+    "Question: Tom has 12 apples and gives 5 of them to Ann. How many apples are left?\nAnswer: 12 - 5 =",
+    "1, 2, 3, 5, 8, 13, 21; a, b, c, d, e; Monday, Tuesday, Wednesday, Thursday,",
+)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two sets of logits or log-probabilities are apart, over all positions and tokens."""
+
+    largest: float
+    mean: float
+
+    @classmethod
+    def between(cls, left: list[torch.Tensor], right: list[torch.Tensor]) -> Distance:
+        """Measures two equally shaped lists of tensors."""
+        gaps = torch.cat([(a.float() - b.float()).abs().flatten() for a, b in zip(left, right, strict=True)])
+        return cls(largest=gaps.max().item(), mean=gaps.mean().item())
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Logits of each probe prompt, one float32 tensor of (tokens, vocabulary) a prompt.
+
+    Attributes:
+        prompt_ids: the prompts' token ids.
+        base: the base model's logits.
+        unmerged: those of base with adapter, as peft computes them.
+        merged: those of the merged weights; None where there is no merged form.
+        dtype: the dtype of the computation.
+    """
+
+    prompt_ids: list[list[int]]
+    base: list[torch.Tensor]
+    unmerged: list[torch.Tensor]
+    merged: list[torch.Tensor] | None
+    dtype: str
+
+    @property
+    def effect(self) -> Distance:
+        """What the adapter does: unmerged against base."""
+        return Distance.between(self.unmerged, self.base)
+
+    @property
+    def merge_distance(self) -> Distance | None:
+        """What merging costs: merged against unmerged."""
+        return Distance.between(self.merged, self.unmerged) if self.merged is not None else None
+
+    @property
+    def largest_logit(self) -> float:
+        """Largest absolute logit of the unmerged model, to put distances in proportion."""
+        return max(logits.abs().max().item() for logits in self.unmerged)
+
+
+def probe_prompt_ids(tokenizer_folder: Path) -> list[list[int]]:
+    """Returns the probe prompts as token ids, at most 64 each, with the tokenizer's own special tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    return [tokenizer(text).input_ids[:_PROMPT_TOKENS] for text in PROBE_PROMPTS]
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Any:
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@torch.inference_mode()
+def _logits(model: Any, prompt_ids: list[list[int]]) -> list[torch.Tensor]:
+    return [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in prompt_ids]
+
+
+def reference_logits(
+    adapter_folder: Path, base_folder: Path, tokenizer_folder: Path, *, served_dtype: torch.dtype | None
+) -> Reference:
+    """Computes what the probe prompts should give.
+
+    Args:
+        adapter_folder: a peft-format adapter.
+        base_folder: its base.
+        tokenizer_folder: where the tokenizer to be served with is.
+        served_dtype: dtype that merged weights are rounded to; None if they are not served merged.
+    """
+    shapes = base_tensor_shapes(base_folder)
+    small = sum(torch.Size(shape).numel() for shape in shapes.values()) < _FLOAT32_PARAMETERS
+    prompt_ids = probe_prompt_ids(tokenizer_folder)
+    with _quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32 if small else "auto").eval()
+        adapted = PeftModel.from_pretrained(model, str(adapter_folder)).eval()
+    unmerged = _logits(adapted, prompt_ids)
+    with adapted.disable_adapter():
+        base = _logits(adapted, prompt_ids)
+    merged = None
+    if served_dtype is not None:
+        plain = adapted.unload()
+        merger = AdapterMerger(adapter_folder, base_folder, dtype=served_dtype)
+        weights = plain.state_dict()
+        for name in merger.targets:
+            weights[name].copy_(merger.merge(name, weights[name]))
+        merged = _logits(plain, prompt_ids)
+    return Reference(prompt_ids, base, unmerged, merged, dtype="float32" if small else str(model.dtype)[6:])

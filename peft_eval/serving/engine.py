@@ -1,0 +1,61 @@
+"""Arguments of a vLLM engine that depend on the model and this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_FULL_LENGTH_SEQUENCES = 64
+_LARGEST_SHARE_OF_MEMORY = 0.4
+
+
+def engine_dtype(model_folder: Path, dtype: str) -> torch.dtype:
+    """Returns the dtype that vLLM will give a model's weights, by vLLM's own rule for "auto"."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    return EngineArgs(model=str(model_folder), dtype=dtype).create_model_config().dtype  # type: ignore[arg-type,return-value]
+
+
+def cpu_defaults(model: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Adds a KV cache size fit for the model where vLLM runs on a CPU.
+
+    vLLM reserves 92% of the memory there and refuses to start if other processes hold more than the
+    rest. Room for `_FULL_LENGTH_SEQUENCES` sequences of full length serves a small machine as well.
+
+    Args:
+        model: the model's folder or hub id.
+        options: arguments for `vllm.LLM`; any that sizes the cache is left to the user.
+    """
+    import os
+
+    from vllm.platforms import current_platform
+
+    sized = {"kv_cache_memory_bytes", "gpu_memory_utilization"} & options.keys()
+    if not current_platform.is_cpu() or sized or "VLLM_CPU_KVCACHE_SPACE" in os.environ:
+        return options
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return options
+    wanted = _FULL_LENGTH_SEQUENCES * _bytes_per_sequence(json.loads(config.read_text(encoding="utf-8")))
+    return {"kv_cache_memory_bytes": min(wanted, int(_available_bytes() * _LARGEST_SHARE_OF_MEMORY))} | options
+
+
+def _bytes_per_sequence(config: dict[str, Any]) -> int:
+    text = config.get("text_config") or config
+    heads = text.get("num_attention_heads") or text.get("n_head") or 1
+    head_dim = text.get("head_dim") or (text.get("hidden_size") or text.get("n_embd") or 1) // heads
+    kv_heads = text.get("num_key_value_heads") or heads
+    layers = text.get("num_hidden_layers") or text.get("n_layer") or 1
+    tokens = text.get("max_position_embeddings") or text.get("n_positions") or 2048
+    widest_element_bytes = 4
+    return 2 * layers * kv_heads * head_dim * tokens * widest_element_bytes
+
+
+def _available_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)

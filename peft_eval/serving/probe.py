@@ -1,0 +1,124 @@
+"""The proof that an engine serves the adapter: before the first task, its answers are held against peft's.
+
+The commonest silent failure of PEFT evaluation is an engine that serves the base. So a probe batch
+goes through the engine, and its log-probabilities must be those of base *with* adapter, not of the
+base. An adapter that changes nothing ends the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from peft_eval.errors import ProbeError
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+    from peft_eval.merging.reference import Distance, Reference
+
+_TOP_TOKENS = 20  # vLLM's own limit on returned log-probabilities
+# Logit distance between merged and unmerged model, relative to the largest logit, by dtype of the merged weights.
+# float32: the acceptance bound of the design. The others: rounding of weights, about a hundred times their epsilon.
+_MERGE_BOUNDS = {"float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the probe measured; all distances over the probe prompts.
+
+    Attributes:
+        effect: logits of base with adapter against the base alone.
+        merge: logits of merged against unmerged weights, None without a merged form.
+        merge_relative: `merge.largest` over the largest logit.
+        engine_to_adapted: the engine's log-probabilities against base with adapter.
+        engine_to_base: the same against the base alone.
+        reference_dtype: dtype that the reference was computed in.
+    """
+
+    effect: Distance
+    merge: Distance | None
+    merge_relative: float | None
+    engine_to_adapted: Distance | None
+    engine_to_base: Distance | None
+    reference_dtype: str
+
+    @property
+    def verdict(self) -> str:
+        """One line for the terminal and the results."""
+        if self.engine_to_adapted is None or self.engine_to_base is None:
+            return "the adapter changes the model; the engine itself was not probed"
+        if self.engine_to_adapted.mean < self.engine_to_base.mean:
+            return "the engine serves base + adapter"
+        return "the adapter's effect is smaller than the engine's rounding"
+
+    def as_record(self) -> dict[str, Any]:
+        """Returns the block that goes into the results."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def prove_effect(reference: Reference, place: str, merged_dtype: str | None) -> Proof:
+    """Checks, before an engine starts, that the adapter changes the base and that merging keeps the change.
+
+    Raises:
+        ProbeError: the adapter changes nothing, or merged weights are too far from the unmerged model.
+    """
+    if reference.effect.largest == 0.0:
+        raise ProbeError(
+            "the adapter changes nothing: base and adapted model give identical logits",
+            place=place,
+            remedy="train it, or evaluate the base itself",
+        )
+    merge = reference.merge_distance
+    relative = merge.largest / reference.largest_logit if merge else None
+    bound = _MERGE_BOUNDS.get(merged_dtype or "")
+    if relative is not None and bound is not None and relative > bound:
+        raise ProbeError(
+            f"merged and unmerged model differ by {relative:.2e} of the largest logit, more than {bound:g}",
+            place=place,
+            remedy="use lm_eval --model hf, and report this adapter",
+        )
+    return Proof(reference.effect, merge, relative, None, None, reference.dtype)
+
+
+def prove_engine(proof: Proof, reference: Reference, engine: LLM, place: str) -> Proof:
+    """Checks that a running engine answers as base + adapter does.
+
+    Raises:
+        ProbeError: its answers are nearer to the base's although the adapter's effect is plain.
+    """
+    to_adapted, to_base = engine_distances(engine, reference)
+    if to_adapted.mean >= to_base.mean and proof.effect.mean > 2 * to_base.mean:
+        raise ProbeError(
+            f"the engine serves the base, not the adapter (distance {to_base.mean:.3g} to the base, "
+            f"{to_adapted.mean:.3g} to base + adapter)",
+            place=place,
+            remedy="report this with the versions that peft-eval doctor prints",
+        )
+    return Proof(proof.effect, proof.merge, proof.merge_relative, to_adapted, to_base, proof.reference_dtype)
+
+
+def engine_distances(engine: LLM, reference: Reference) -> tuple[Distance, Distance]:
+    """Returns how far an engine's log-probabilities are from base + adapter, and from the base.
+
+    At each position of each probe prompt, the engine's most likely tokens are compared.
+    """
+    import torch
+    from vllm import SamplingParams, TokensPrompt
+
+    from peft_eval.merging.reference import Distance
+
+    sampling = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=_TOP_TOKENS, detokenize=False)
+    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in reference.prompt_ids]
+    outputs = engine.generate(prompts, sampling_params=sampling, use_tqdm=False)
+    served, adapted, base = [], [], []
+    for output, unmerged_logits, base_logits in zip(outputs, reference.unmerged, reference.base, strict=True):
+        expected = unmerged_logits.log_softmax(-1)
+        plain = base_logits.log_softmax(-1)
+        positions: Any = output.prompt_logprobs or []
+        for position, found in enumerate(positions[1:]):
+            tokens = torch.tensor(list(found))
+            served.append(torch.tensor([entry.logprob for entry in found.values()]))
+            adapted.append(expected[position, tokens])
+            base.append(plain[position, tokens])
+    return Distance.between(served, adapted), Distance.between(served, base)
