@@ -21,7 +21,7 @@ class FullMethod:
     name = "full"
     summary = "full fine-tuning: every weight of the base"
     options: type[MethodOptions] = FullOptions
-    kind: Literal["full"] = "full"
+    kind: Literal["adapter", "full"] = "full"
     mergeable = True
     training_defaults: Mapping[str, Any] = {
         "learning_rate": 1e-5,

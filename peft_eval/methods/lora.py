@@ -76,7 +76,7 @@ class LoraMethod:
     name = "lora"
     summary = "LoRA, rsLoRA or DoRA on chosen linear layers"
     options: type[MethodOptions] = LoraOptions
-    kind: Literal["adapter"] = "adapter"
+    kind: Literal["adapter", "full"] = "adapter"
     mergeable = True
     training_defaults: Mapping[str, Any] = {
         "learning_rate": 5e-4,

@@ -1,0 +1,253 @@
+"""Writing checkpoints so that a half-written one is never taken for a whole one.
+
+Files are written into a scratch folder, flushed to the disk, and renamed into place; the manifest
+comes last. Whatever happens before that (a kill, a full disk, weights that are not numbers), the
+folder says so by having no manifest, and what it held before is untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_eval.checkpoint.hashing import TOKENIZER_FILES, file_sha256
+from peft_eval.checkpoint.manifest import MANIFEST_NAME, FileRecord, Manifest
+from peft_eval.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# What else a folder's tokenizer may consist of, besides the files its hash covers.
+TOKENIZER_COMPANIONS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+# What a checkpoint of either kind is made of: replaced, or removed, when another takes its place.
+CHECKPOINT_PATTERNS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "adapter_config.json",
+    "config.json",
+    "generation_config.json",
+)
+
+
+def scratch_of(folder: Path) -> Path:
+    """Returns where a folder's files are written before they are whole."""
+    return folder.with_name(f".partial-{folder.name}")
+
+
+@contextlib.contextmanager
+def whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """Yields an empty scratch folder that becomes `folder` at the end, or vanishes on an error.
+
+    Raises:
+        CheckpointError: the disk is full.
+    """
+    scratch = scratch_of(folder)
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        flush_to_disk(scratch)
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.replace(folder)
+        _flush_folder(folder.parent)
+    except BaseException as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if is_disk_full(error, folder):
+            raise disk_full(folder) from error
+        raise
+
+
+def publish(scratch: Path, output: Path, manifest: Manifest) -> None:
+    """Moves a complete set of files into `output`, then writes the manifest over their hashes.
+
+    Files of an older checkpoint there are removed; others are left alone.
+    """
+    names = sorted(path.name for path in scratch.iterdir())
+    files = {
+        name: FileRecord(bytes=(scratch / name).stat().st_size, sha256=file_sha256(scratch / name)) for name in names
+    }
+    whole = manifest.model_copy(update={"files": files})
+    try:
+        (output / MANIFEST_NAME).unlink(missing_ok=True)
+        for path in checkpoint_files(output):
+            path.unlink()
+        for name in names:
+            (scratch / name).replace(output / name)
+        _flush_folder(output)
+        whole.write(output)
+        _flush_folder(output)
+    except OSError as error:
+        if is_disk_full(error, output):
+            raise disk_full(output) from error
+        raise
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Returns the weights and configurations of whatever checkpoint a folder holds."""
+    return sorted({path for pattern in CHECKPOINT_PATTERNS for path in folder.glob(pattern)})
+
+
+def save_adapter(model: Any, folder: Path, *, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+    """Writes a `PeftModel`'s trained weights and configuration as the peft library does.
+
+    Args:
+        model: the `PeftModel`.
+        folder: an existing folder.
+        state_dict: the model's weights where they had to be gathered from several processes.
+
+    Raises:
+        CheckpointError: a weight is NaN or infinite.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    weights = get_peft_model_state_dict(model, state_dict=state_dict, save_embedding_layers=False)
+    check_finite(weights)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+        str(folder / ADAPTER_WEIGHTS),
+        metadata={"format": "pt"},
+    )
+    config = model.peft_config["default"]
+    training = config.inference_mode
+    config.inference_mode = True
+    try:
+        config.save_pretrained(str(folder))
+    finally:
+        config.inference_mode = training
+
+
+def load_adapter_weights(model: Any, folder: Path) -> None:
+    """Puts saved weights back into a `PeftModel` of the same configuration.
+
+    Raises:
+        CheckpointError: a weight is missing or superfluous.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    weights = load_file(str(folder / ADAPTER_WEIGHTS))
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    differing = sorted(expected ^ set(weights))
+    if differing:
+        raise CheckpointError(
+            f"{len(differing)} weights do not fit the model: {', '.join(differing[:5])}", place=str(folder)
+        )
+    set_peft_model_state_dict(model, weights)
+
+
+def save_full(
+    model: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Writes a whole model: safetensors, config, generation config.
+
+    Args:
+        model: the model.
+        folder: an existing folder.
+        dtype: the precision to save in; None keeps the weights' own.
+        state_dict: the model's weights where they had to be gathered from several processes.
+
+    Raises:
+        CheckpointError: a weight is NaN or infinite.
+    """
+    from transformers import GenerationConfig
+
+    weights = state_dict if state_dict is not None else model.state_dict()
+    check_finite(weights)
+    before = model.config.dtype, model.generation_config
+    # A base's own generation config may be one that transformers refuses to save; its file is copied instead.
+    model.generation_config = GenerationConfig.from_model_config(model.config)
+    if dtype is not None:
+        # Tied weights stay one tensor in the file: save_pretrained drops the doubles by name.
+        weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        model.config.dtype = dtype
+    try:
+        model.save_pretrained(str(folder), state_dict=weights)
+    finally:
+        model.config.dtype, model.generation_config = before
+
+
+def check_finite(weights: dict[str, torch.Tensor]) -> None:
+    """Refuses weights that are NaN or infinite.
+
+    Raises:
+        CheckpointError: naming up to five of them.
+    """
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise CheckpointError(
+            f"{len(bad)} trained tensors hold NaN or infinity: {', '.join(bad[:5])}",
+            remedy="train again with a lower --learning-rate; nothing was written",
+        )
+
+
+def copy_companions(base: Path, folder: Path, *, full: bool) -> None:
+    """Copies a base's tokenizer files byte for byte, and for full weights its generation config."""
+    for name in (*TOKENIZER_FILES, *TOKENIZER_COMPANIONS, *(["generation_config.json"] if full else [])):
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+
+
+def flush_to_disk(folder: Path) -> None:
+    """Makes a folder's files survive a power cut, readable for whom the user's umask lets read."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)  # safetensors creates files that only their owner can read
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Tells whether an error means "no space left", in whatever words a library says it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+        return True
+    # torch.save reports a short write as an error of its zip writer, which names no cause.
+    return "PytorchStreamWriter" in str(error) and shutil.disk_usage(_existing(folder)).free < 1 << 20
+
+
+def disk_full(folder: Path, needed_bytes: int | None = None) -> CheckpointError:
+    """Builds the error for a disk without room."""
+    free = shutil.disk_usage(_existing(folder)).free
+    needed = f", {needed_bytes / 1e6:,.0f} MB needed" if needed_bytes else ""
+    return CheckpointError(
+        f"no space left on the disk: {free / 1e6:,.0f} MB free{needed}",
+        place=str(folder),
+        remedy="free some, or choose another --output; a run that had begun continues with --resume",
+    )
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder

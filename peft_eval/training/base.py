@@ -1,0 +1,141 @@
+"""Loading the base model and its tokenizer, safely: safetensors only, no code from the folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_eval.checkpoint.hashing import TOKENIZER_FILES
+from peft_eval.checkpoint.location import resolve_folder
+from peft_eval.errors import CheckpointError, ConfigError
+from peft_eval.training.spec import TrainSpec
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on disk.
+
+    Attributes:
+        location: as the manifest names it: the hub id or `zoo:` name as given, else an absolute path.
+        folder: where its files are.
+        revision: the hub commit, None for a folder.
+        config: the model's configuration.
+    """
+
+    location: str
+    folder: Path
+    revision: str | None
+    config: Any
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence the model was made for, in tokens; None if it does not say."""
+        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def adapter_base_id(self) -> str:
+        """What `adapter_config.json` names as the base: the hub id, else an absolute path."""
+        return str(self.folder.resolve()) if self.location.startswith("zoo:") else self.location
+
+
+def find_base(spec: TrainSpec) -> Base:
+    """Finds the base model's files and reads its configuration.
+
+    Raises:
+        CheckpointError: there is no such base, or its weights are not safetensors.
+        ConfigError: it is not a causal language model.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    folder = resolve_folder(spec.base, revision=spec.base_revision)
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError("this is an adapter, not a base model", place=spec.base, remedy="name the base itself")
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            "there are no weights (*.safetensors); pickled weights are refused, since loading them can run code",
+            place=spec.base,
+            remedy="save the base with safe_serialization=True",
+        )
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"its config.json cannot be used: {reason}", place=spec.base) from error
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ConfigError(f"a {config.model_type} is not a causal language model", place=spec.base)
+    is_folder = Path(spec.base).expanduser().is_dir()
+    is_zoo = spec.base.startswith("zoo:")
+    return Base(
+        location=str(folder.resolve()) if is_folder and not is_zoo else spec.base.partition("@")[0],
+        folder=folder,
+        revision=folder.name if _COMMIT.fullmatch(folder.name) and not is_folder else None,
+        config=config,
+    )
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """Loads the base's tokenizer.
+
+    Raises:
+        CheckpointError: there is none.
+        ConfigError: it has no EOS token, without which answers cannot end.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((base.folder / name).is_file() for name in TOKENIZER_FILES):
+        raise CheckpointError("the base has no tokenizer", place=str(base.folder))
+    tokenizer = AutoTokenizer.from_pretrained(str(base.folder), trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("the tokenizer has no EOS token, so answers could not end", place=str(base.folder))
+    return tokenizer
+
+
+def arithmetic(spec: TrainSpec) -> torch.dtype:
+    """Returns the precision of the arithmetic: bfloat16 where `auto` finds a GPU that has it."""
+    import torch
+
+    if spec.dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    return getattr(torch, spec.dtype)
+
+
+def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
+    """Loads the base's weights in a given precision.
+
+    Raises:
+        CheckpointError: weights are missing, superfluous, damaged or of the wrong shape.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(base.folder),
+            config=base.config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"the base's weights cannot be loaded: {reason}", place=str(base.folder)) from error
+    model, report = loaded
+    for fault in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        found = sorted(str(key) for key in report.get(fault) or ())
+        if found:
+            raise CheckpointError(
+                f"the base's weights do not fit its config, {len(found)} {fault.replace('_', ' ')}: "
+                + ", ".join(found[:5]),
+                place=str(base.folder),
+            )
+    return model

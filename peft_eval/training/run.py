@@ -1,0 +1,237 @@
+"""One training run from its settings to a checkpoint; `train` is the Python API of the command.
+
+from peft_eval.training.run import train
+from peft_eval.training.spec import TrainSpec
+
+train(TrainSpec(base="BASE", data="superni:DIR", output="runs/lora", options={"rank": 16}))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft_eval import plugins
+from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
+from peft_eval.checkpoint.writing import (
+    copy_companions,
+    disk_full,
+    publish,
+    save_adapter,
+    save_full,
+    whole_or_nothing,
+)
+from peft_eval.errors import ConfigError
+from peft_eval.training.setup import Setup, set_up
+from peft_eval.training.spec import NOT_IN_THE_RESULT, TrainSpec
+from peft_eval.training.states import UnfinishedRun, check_output, differences
+
+if TYPE_CHECKING:
+    import torch
+
+    from peft_eval.training.trainer import AnswerTrainer
+
+BYTES_PER_TRAINED_WEIGHT = 12  # float32 weight and AdamW's two moments
+
+
+def train(
+    spec: TrainSpec, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = print
+) -> Path:
+    """Trains and writes a checkpoint.
+
+    Args:
+        spec: the run's settings.
+        resume: continue the unfinished run in the output folder. On a finished one this only checks
+            that its settings are the same.
+        overwrite: replace what the output folder holds; an old checkpoint stays until the new one is
+            complete.
+        say: prints a line for the user; called in the main process alone.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        PeftEvalError: settings, data, base or output folder do not allow the run; the disk is full;
+            the loss or a weight is no number.
+    """
+    output = Path(spec.output).expanduser()
+    finished = check_output(output, resume=resume, overwrite=overwrite)
+    from accelerate import PartialState
+
+    from peft_eval.training.progress import quiet
+
+    with quiet():
+        processes = PartialState()
+        if not processes.is_main_process:
+            say = _silence
+        setup = set_up(spec)
+        for note in setup.notes:
+            say(f"note: {note}")
+        if finished:
+            _check_finished(finished, setup, output)
+            say(f"{output} is finished already")
+            return output
+        run = UnfinishedRun(output)
+        with run.locked() if processes.is_main_process else contextlib.nullcontext():
+            _train(setup, run, resume=resume, processes=processes, say=say)
+    return output
+
+
+def _train(setup: Setup, run: UnfinishedRun, *, resume: bool, processes: Any, say: Callable[[str], None]) -> None:
+    from peft_eval.training.base import arithmetic
+    from peft_eval.training.trainer import AnswerTrainer, arguments
+
+    dtype = arithmetic(setup.spec)
+    setup, model = prepare_model(setup, dtype)
+    plan = setup.plan(processes.num_processes)
+    _check_room(setup, model, run.output)
+    identity = setup.identity(processes.num_processes)
+    state = run.newest() if resume else None
+    if processes.is_main_process:
+        if resume:
+            run.check_same(identity)
+        else:
+            run.begin(identity)
+    processes.wait_for_everyone()
+    args = arguments(setup.spec, plan, processes=processes.num_processes, dtype=dtype, scratch=run.folder / "trainer")
+    trainer = AnswerTrainer(
+        model,
+        args,
+        rows=setup.tokens.rows,
+        plan=plan,
+        spec=setup.spec,
+        run=run,
+        pad_token_id=setup.tokenizer.pad_token_id or setup.tokenizer.eos_token_id,
+    )
+    if state:
+        trainer.seconds_before = float(run.notes(state[1])["seconds"])
+    say(
+        f"{setup.spec.method} on {setup.base.location}: {_count(model, trained=True):,} of {_count(model):,} weights, "
+        f"{len(setup.tokens.rows):,} examples, {plan.steps:,} steps" + (f", from step {state[0]:,}" if state else "")
+    )
+    trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
+    _finish(setup, run, trainer, processes=processes, say=say)
+
+
+def prepare_model(setup: Setup, dtype: torch.dtype) -> tuple[Setup, Any]:
+    """Loads the base and lets the method take hold of it.
+
+    Returns:
+        The setup with the method's options as fitted to the base, and the model to train. Weights in
+        training are float32; a frozen base is in `dtype`.
+
+    Raises:
+        ConfigError: the method's options do not fit the base.
+        CheckpointError: the base's weights are damaged.
+    """
+    import dataclasses
+    import inspect
+
+    import torch
+    from transformers import set_seed
+
+    from peft_eval.training.base import load_model
+
+    spec = setup.spec
+    method = plugins.methods()[spec.method]
+    model = load_model(setup.base, torch.float32 if method.kind == "full" else dtype)
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise ConfigError(f"{type(model).__name__} cannot compute chosen logits alone", place=spec.base)
+    options = method.fit(model, method.options(**spec.options))
+    set_seed(spec.seed)
+    prepared = method.prepare(model, options, base_id=setup.base.adapter_base_id)
+    fitted = spec.model_copy(update={"options": options.model_dump(mode="json")})
+    return dataclasses.replace(setup, spec=fitted), prepared
+
+
+def _finish(
+    setup: Setup, run: UnfinishedRun, trainer: AnswerTrainer, *, processes: Any, say: Callable[[str], None]
+) -> None:
+    """Writes the checkpoint, then removes the states, then tells what came out."""
+    import torch
+
+    from peft_eval.training.record import losses_of, manifest_of
+
+    seconds, steps, plan = trainer.seconds, trainer.state.global_step, trainer.plan
+    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.num_processes > 1 else None
+    if not processes.is_main_process:
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    manifest = manifest_of(
+        setup,
+        trainable_parameters=_count(model, trained=True),
+        total_parameters=_count(model),
+        steps=steps,
+        epochs=plan.epochs_after(steps),
+        tokens=plan.tokens(steps),
+        seconds=seconds,
+        losses=losses_of(trainer.state.log_history),
+    )
+    complete = run.folder / "complete"
+    with whole_or_nothing(complete) as scratch:
+        if manifest.kind == "adapter":
+            save_adapter(model, scratch, state_dict=state_dict)
+        else:
+            named = setup.spec.save_dtype
+            dtype = setup.base.config.dtype if named == "auto" else getattr(torch, named)
+            save_full(model, scratch, dtype=dtype, state_dict=state_dict)
+        copy_companions(setup.base.folder, scratch, full=manifest.kind == "full")
+    publish(complete, run.output, manifest)
+    run.end()
+    say(summary(manifest, run.output))
+
+
+def summary(manifest: Manifest, output: Path) -> str:
+    """Returns the closing lines: cost, loss, path, and the command that comes next."""
+    training = manifest.training
+    assert training is not None  # every run of ours records itself
+    first, last = training.losses[0][1], training.losses[-1][1]
+    suite = "mini_unseen" if manifest.data and manifest.data.source.startswith("mini") else "superni_unseen"
+    return "\n".join(
+        [
+            f"{training.steps:,} steps ({training.epochs:.3g} epochs), {training.tokens:,} tokens in "
+            f"{training.seconds:,.1f} s ({training.tokens / max(training.seconds, 1e-9):,.0f} tokens/s), "
+            f"peak memory {training.peak_memory_bytes / 1e9:.2f} GB",
+            f"loss {first:.3f} -> {last:.3f}",
+            f"checkpoint: {output}",
+            f"evaluate it: lm_eval --model vllm --tasks {suite} --model_args peft={output}",
+        ]
+    )
+
+
+def _check_finished(manifest: Manifest, setup: Setup, output: Path) -> None:
+    then = dict(manifest.training.spec) if manifest.training else {}
+    now = setup.spec.flat()
+    settled = {key for key, value in now.items() if value is None}  # filled in from the base when it ran
+    skipped = NOT_IN_THE_RESULT | settled
+    differing = differences(
+        {key: value for key, value in then.items() if key not in skipped},
+        {key: value for key, value in now.items() if key not in skipped},
+    )
+    if differing:
+        raise ConfigError(
+            f"the finished checkpoint there has other settings: {'; '.join(differing)}",
+            place=str(output / MANIFEST_NAME),
+            remedy="choose another --output, or --overwrite it",
+        )
+
+
+def _check_room(setup: Setup, model: Any, output: Path) -> None:
+    trained, all_weights = _count(model, trained=True), _count(model)
+    kind = plugins.methods()[setup.spec.method].kind
+    needed = 4 * (all_weights if kind == "full" else trained)
+    if setup.spec.save_every_steps:
+        needed += 2 * BYTES_PER_TRAINED_WEIGHT * trained  # the newest state stays until the next is whole
+    if shutil.disk_usage(output if output.exists() else output.parent.resolve()).free < needed:
+        raise disk_full(output, needed)
+
+
+def _count(model: Any, *, trained: bool = False) -> int:
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad or not trained)
+
+
+def _silence(line: str) -> None:
+    """Says nothing: other processes than the main one."""

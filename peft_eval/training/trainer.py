@@ -1,0 +1,164 @@
+"""transformers' Trainer with our batches, our loss and atomic states.
+
+Kept from the Trainer: the loop, AdamW, schedules, clipping, mixed precision, checkpointed
+gradients, and every way accelerate has of using several devices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from peft_eval.checkpoint.writing import load_adapter_weights, save_adapter, save_full
+from peft_eval.training.batches import Plan, answer_loss, packed_batch, padded_batch
+from peft_eval.training.progress import Progress
+from peft_eval.training.spec import TrainSpec
+from peft_eval.training.states import UnfinishedRun
+from peft_eval.training.tokens import TokenRow
+
+LOGGED_LOSSES = 200
+
+
+class AnswerTrainer(Trainer):
+    """Trains on the answers of `rows`, in the order of `plan`.
+
+    Args:
+        model: the model to train.
+        args: from `arguments`.
+        rows: the examples.
+        plan: which of them each step sees.
+        spec: the run's settings.
+        run: where states go.
+        pad_token_id: any id; what is padded is masked.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
+        rows: Sequence[TokenRow],
+        plan: Plan,
+        spec: TrainSpec,
+        run: UnfinishedRun,
+        pad_token_id: int,
+    ):
+        args._n_gpu = min(args.n_gpu, 1)  # several GPUs are for the launcher, never for DataParallel
+        super().__init__(model=model, args=args, train_dataset=rows, compute_loss_func=_loss_of_step)  # type: ignore[arg-type]
+        self.rows, self.plan, self.spec, self.run = rows, plan, spec, run
+        self.pad_token_id = pad_token_id
+        self.seconds_before = 0.0
+        self.began = time.monotonic()
+        self.remove_callback(PrinterCallback)
+        self.add_callback(Progress(plan, visible=self.is_world_process_zero()))
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training, those before a resume included."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Returns this process's micro-batches; the plan has dealt them out already."""
+        batches = self.plan.of_process(self.args.process_index, self.args.world_size)
+        return DataLoader(self.rows, batch_sampler=batches, collate_fn=self._collate)  # type: ignore[arg-type]
+
+    def _collate(self, rows: list[TokenRow]) -> dict[str, Any]:
+        batch = packed_batch(rows) if self.spec.packing else padded_batch(rows, pad_token_id=self.pad_token_id)
+        return {**batch, "use_cache": False}
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Returns 0: counting walks over all parameters at each micro-batch, and nothing reads it."""
+        return 0
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Writes weights alone: no model card, no pickled arguments, no question to the hub."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if hasattr(model, "peft_config"):
+            save_adapter(model, folder, state_dict=state_dict)
+        else:
+            save_full(model, folder, state_dict=state_dict)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Saves the run's state, whole or not at all, under `.training/step-N`."""
+        step = self.state.global_step
+        if not self.is_world_process_zero():
+            self.accelerator.wait_for_everyone()
+            self._save_into(self.run.scratch_of(step), model)
+            self.accelerator.wait_for_everyone()
+            return
+        with self.run.new_state(step, {"seconds": self.seconds}) as scratch:
+            self.accelerator.wait_for_everyone()
+            self._save_into(scratch, model)
+            self.accelerator.wait_for_everyone()
+            inner = scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+            for path in list(inner.iterdir()):
+                path.replace(scratch / path.name)
+            inner.rmdir()
+
+    def _save_into(self, folder: Path, model: Any) -> None:
+        self.args.output_dir = str(folder)
+        super()._save_checkpoint(model, trial=None)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Loads a state's weights, an adapter's by their names, strictly."""
+        model = model or self.model
+        if not hasattr(model, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        load_adapter_weights(model, Path(resume_from_checkpoint))
+
+
+def _loss_of_step(outputs: Any, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    return answer_loss(outputs.logits, labels, num_items_in_batch)
+
+
+def arguments(spec: TrainSpec, plan: Plan, *, processes: int, dtype: torch.dtype, scratch: Path) -> TrainingArguments:
+    """Returns the Trainer's arguments for a run.
+
+    Args:
+        spec: the run's settings.
+        plan: the run's batches.
+        processes: how many processes train together.
+        dtype: precision of the arithmetic; bfloat16 runs under autocast, weights in training stay float32.
+        scratch: a folder the Trainer may call its own.
+    """
+    assert spec.scheduler is not None and spec.learning_rate is not None and spec.weight_decay is not None
+    warmup_steps = round((spec.warmup_ratio or 0) * plan.steps)
+    scheduler = "constant_with_warmup" if spec.scheduler == "constant" and warmup_steps else spec.scheduler
+    return TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=plan.steps,
+        per_device_train_batch_size=max(1, plan.batch_size // plan.parts),
+        gradient_accumulation_steps=plan.parts // processes,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type=scheduler,
+        warmup_steps=warmup_steps,
+        weight_decay=spec.weight_decay,
+        max_grad_norm=spec.max_grad_norm,
+        seed=spec.seed,
+        bf16=dtype is torch.bfloat16,
+        gradient_checkpointing=spec.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_strategy="steps",
+        logging_steps=max(1, plan.steps // LOGGED_LOSSES),
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if spec.save_every_steps else "no",
+        save_steps=spec.save_every_steps or plan.steps,
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=False,
+    )
