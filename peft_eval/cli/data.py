@@ -1,0 +1,95 @@
+"""`peft-eval data`: fetching the data that suites and training need, and looking at it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+
+@click.group(name="data")
+def command() -> None:
+    """Fetch instruction data and look at it."""
+
+
+@command.group()
+def get() -> None:
+    """Fetch a data set into the cache or a folder."""
+
+
+@get.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to make. Default: the user's cache, where training and suites look by themselves.",
+)
+@click.option("--url", help="Fetch from this address instead: a mirror of the official archive (.tar.gz).")
+@click.option("--sha256", help="Hash that the archive must have.")
+@click.option(
+    "--trust-first-download",
+    is_flag=True,
+    help="Accept an archive of which no hash is known. Its hash is kept beside the data and asked of every later one.",
+)
+def superni(output: Path | None, url: str | None, sha256: str | None, trust_first_download: bool) -> None:
+    """Fetch Super-NaturalInstructions: the official repository's tasks/ and splits/ at a pinned commit.
+
+    The archive is checked by its hash and the test lists in it by name. A stopped fetch goes on where it was.
+
+    \b
+    Example:
+      peft-eval data get superni --trust-first-download
+      peft-eval train --data superni ...
+    """
+    from peft_eval.data.fetch import fetch
+    from peft_eval.data.superni.location import fetched_folder
+    from peft_eval.data.superni.official import OFFICIAL_ARCHIVE, check_official
+
+    spec = replace(
+        OFFICIAL_ARCHIVE, url=url or OFFICIAL_ARCHIVE.url, sha256=(sha256 or "").lower() or OFFICIAL_ARCHIVE.sha256
+    )
+    folder = output or fetched_folder()
+    record, new = fetch(spec, folder, check=check_official, trust_first_download=trust_first_download)
+    state = f"{record.files} files" if new else "already there"
+    click.echo(f"{folder}: {state}, commit {record.commit[:12]}, archive sha256 {record.sha256}")
+    if output:
+        click.echo(
+            f"use it with `--data superni:{folder}`, `--metadata superni={folder}` or PEFT_EVAL_SUPERNI={folder}"
+        )
+
+
+@command.command()
+@click.argument("source", metavar="NAME[:LOCATION]")
+@click.option("--encoding", default="def", show_default=True, help="How prompts are made.")
+@click.option("--tasks", type=click.IntRange(min=1), help="Draw so many tasks. Default: all.")
+@click.option("--instances-per-task", type=click.IntRange(min=1), default=100, show_default=True, help="At most.")
+@click.option("--seed", default=42, show_default=True, help="Seeds the draw.")
+@click.option("--examples", type=click.IntRange(min=0), default=1, show_default=True, help="Print so many examples.")
+def show(source: str, encoding: str, tasks: int | None, instances_per_task: int, seed: int, examples: int) -> None:
+    """Check a source of training data and show what a run would see of it.
+
+    Every file is read; broken ones are listed together.
+
+    \b
+    Example:
+      peft-eval data show superni:DIR --encoding def_pos2 --tasks 64
+    """
+    from peft_eval import plugins
+    from peft_eval.cli.listing import print_table
+    from peft_eval.data.source import Selection
+
+    name, _, location = source.partition(":")
+    chosen = plugins.pick("data source", name, plugins.datasets(), place="NAME")
+    data = chosen.load(location or None, Selection(tasks, instances_per_task, encoding, seed))
+    by_category: dict[str, tuple[set[str], int]] = {}
+    for example in data.examples:
+        names, count = by_category.get(example.category, (set(), 0))
+        by_category[example.category] = (names | {example.task}, count + 1)
+    rows = [(category, str(len(names)), str(count)) for category, (names, count) in sorted(by_category.items())]
+    print_table(("category", "tasks", "examples"), rows, right=("tasks", "examples"))
+    total = sum(len(names) for names, _ in by_category.values())
+    click.echo(f"{data.source}: {len(data.examples)} examples of {total} tasks, content sha256 {data.content_sha256}")
+    for note in data.notes:
+        click.echo(f"note: {note}")
+    for example in data.examples[:examples]:
+        click.echo(f"\n--- {example.task}, {example.instance_id}\n{example.source}|{example.target}|")

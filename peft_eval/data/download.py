@@ -1,0 +1,107 @@
+"""Downloads one file over HTTP, going on where an earlier attempt stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from peft_eval.errors import DataError
+
+_log = logging.getLogger(__name__)
+_ATTEMPTS = 4
+_TIMEOUT_SECONDS = 60.0
+
+
+def download(url: str, path: Path) -> None:
+    """Downloads `url` into `path`, appending to what is there if the server still has the same file.
+
+    "The same" is told by its ETag or Last-Modified, kept beside the file: without either, it starts anew.
+    A connection that breaks is tried again a few times; after that the part stays for the next run.
+
+    Raises:
+        DataError: there is no such address, the server refuses, or the connection keeps breaking.
+    """
+    import httpx
+
+    problem = ""
+    for _ in range(_ATTEMPTS):
+        before = _size(path)
+        try:
+            with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
+                _continue(client, url, path)
+            _mark(path).unlink(missing_ok=True)
+            return
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
+            raise DataError(f"not an address to fetch from: {error}", place=url, remedy="see --url") from error
+        except httpx.TransportError as error:
+            problem = f"{type(error).__name__}: {error}"
+            _log.warning("%s: %s after %d bytes, trying again", url, problem, _size(path))
+            if isinstance(error, httpx.ConnectError) and _size(path) == before:
+                break
+    kept = f"; {_size(path)} bytes are kept" if _size(path) else ""
+    raise DataError(
+        f"the download does not get through ({problem}){kept}",
+        place=url,
+        remedy="check the network, then run the same command again: it goes on from there",
+    )
+
+
+def _continue(client: Any, url: str, path: Path) -> None:
+    headers = {"Accept-Encoding": "identity"}
+    have, mark = _size(path), _read_mark(path)
+    if have and mark:
+        headers |= {"Range": f"bytes={have}-", "If-Range": mark}
+    with client.stream("GET", url, headers=headers) as answer:
+        if answer.status_code == 416:  # nothing after what we have: whole, or of another file; the hash decides
+            return
+        if answer.status_code not in (200, 206):
+            raise DataError(
+                f"the server answers {answer.status_code} {answer.reason_phrase}",
+                place=url,
+                remedy="try again later, or name a mirror with --url",
+            )
+        appending = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if answer.status_code == 206 and not appending:
+            raise DataError(
+                "the server sends another part than asked for", place=url, remedy="name a mirror with --url"
+            )
+        _write_mark(path, answer.headers.get("ETag") or answer.headers.get("Last-Modified"))
+        _save(answer, path, have if appending else 0)
+
+
+def _save(answer: Any, path: Path, start: int) -> None:
+    import httpx
+    from tqdm import tqdm
+
+    length = answer.headers.get("Content-Length")
+    total = start + int(length) if length else None
+    # `disable=None`: no bar where the output is not a terminal.
+    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1024, desc="download", disable=None)
+    with bar, path.open("ab" if start else "wb") as file:
+        for block in answer.iter_raw():
+            file.write(block)
+            bar.update(len(block))
+    if total is not None and _size(path) != total:
+        raise httpx.RemoteProtocolError(f"{_size(path)} of {total} bytes came")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _read_mark(path: Path) -> str | None:
+    try:
+        mark = json.loads(_mark(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, str) and not mark.startswith("W/") else None
+
+
+def _write_mark(path: Path, mark: str | None) -> None:
+    _mark(path).write_text(json.dumps(mark), encoding="utf-8")

@@ -1,0 +1,186 @@
+"""Fetches a pinned archive: resumes, checks its hash, unpacks it safely, and puts it in place in one step.
+
+A fetch can be stopped at any moment and run again. Two at once wait for each other. The folder appears whole or not
+at all, with `fetched.json` in it, which says where it came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from peft_eval.checkpoint.hashing import file_sha256
+from peft_eval.data.download import download
+from peft_eval.data.unpack import unpack
+from peft_eval.errors import DataError
+
+RECORD_NAME = "fetched.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSpec:
+    """An archive of one commit of a repository.
+
+    Attributes:
+        url: where it is.
+        commit: the full commit id; the data is known by it.
+        sha256: hash of the archive's bytes. None where it is not known to us: then the user has to give one, or to
+            trust the first download, whose hash is kept beside the data and asked of every later one.
+        folders: the folders below the archive's root that are wanted.
+    """
+
+    url: str
+    commit: str
+    sha256: str | None
+    folders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The record in `fetched.json`."""
+
+    url: str
+    commit: str
+    sha256: str
+    files: int
+
+
+def fetch(
+    spec: ArchiveSpec,
+    destination: Path,
+    *,
+    check: Callable[[Path], None],
+    trust_first_download: bool = False,
+) -> tuple[Fetched, bool]:
+    """Makes sure that a folder holds an archive's content.
+
+    Args:
+        spec: the archive; `url` and `sha256` may be the user's.
+        destination: the folder to make.
+        check: looks at the unpacked folder before it is put in place, and raises if it is not what it should be.
+        trust_first_download: take an archive of which no hash is known, and keep its hash.
+
+    Returns:
+        The record, and whether anything was fetched: False if it was there already.
+
+    Raises:
+        DataError: no hash to check by, nothing to be had at the address, a wrong hash, a damaged or hostile archive,
+            no space, or a folder in the way that was not fetched by us.
+    """
+    destination = destination.expanduser().absolute()
+    with _disk_errors(destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(destination.with_name(f".{destination.name}.lock")):
+            known = spec.sha256 or _kept_hash(destination, spec.commit)
+            there = _record(destination)
+            if there and there.commit == spec.commit:
+                _compare(there.sha256, known, destination / RECORD_NAME, "use another --output, or delete this folder")
+                return there, False
+            if not there and destination.exists() and any(destination.iterdir()):
+                raise DataError(
+                    "the folder is not empty and was not fetched by peft-eval",
+                    place=str(destination),
+                    remedy="name another folder with --output",
+                )
+            if known is None and not trust_first_download:
+                raise _no_hash(spec)
+            return _fetch(spec, destination, known, check), True
+
+
+def _fetch(spec: ArchiveSpec, destination: Path, known: str | None, check: Callable[[Path], None]) -> Fetched:
+    archive = destination.with_name(f".{destination.name}-{spec.commit[:12]}.tar.gz.part")
+    download(spec.url, archive)
+    found = file_sha256(archive)
+    try:
+        _compare(found, known, spec.url, "try again, or name the official address or a mirror of it with --url")
+        with tempfile.TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as temporary:
+            folder = Path(temporary) / "data"
+            folder.mkdir()
+            files = unpack(archive, folder, spec.folders)
+            check(folder)
+            record = Fetched(spec.url, spec.commit, found, files)
+            (folder / RECORD_NAME).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+            if spec.sha256 is None:
+                _keep_hash(destination, spec.commit, found)
+            if destination.exists():
+                destination.rename(Path(temporary) / "old")
+            folder.rename(destination)
+    except DataError:
+        archive.unlink()  # resuming from it would only fail again
+        raise
+    archive.unlink()
+    return record
+
+
+def hash_file(destination: Path) -> Path:
+    """Returns the file beside a folder that keeps the hashes of trusted first downloads."""
+    return destination.with_name(f"{destination.name}.sha256.json")
+
+
+def _kept_hashes(destination: Path) -> dict[str, str]:
+    path = hash_file(destination)
+    if not path.exists():
+        return {}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"not valid JSON: {error}", place=str(path), remedy="delete it") from error
+    if not isinstance(kept, dict):
+        raise DataError("not a list of hashes", place=str(path), remedy="delete it")
+    return kept
+
+
+def _kept_hash(destination: Path, commit: str) -> str | None:
+    return _kept_hashes(destination).get(commit)
+
+
+def _keep_hash(destination: Path, commit: str, sha256: str) -> None:
+    kept = _kept_hashes(destination) | {commit: sha256}
+    temporary = hash_file(destination).with_suffix(".tmp")
+    temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(hash_file(destination))
+
+
+def _record(destination: Path) -> Fetched | None:
+    try:
+        return Fetched(**json.loads((destination / RECORD_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _compare(found: str, known: str | None, place: str | Path, remedy: str) -> None:
+    if known is not None and found != known:
+        raise DataError(f"its sha256 is {found}, expected was {known}", place=str(place), remedy=remedy)
+
+
+def _no_hash(spec: ArchiveSpec) -> DataError:
+    return DataError(
+        f"no hash is known of the archive of commit {spec.commit[:12]}, so it cannot be checked",
+        place=spec.url,
+        remedy="give one with --sha256, or accept what comes this time with --trust-first-download; "
+        "its hash is then kept and asked of every later download",
+    )
+
+
+@contextlib.contextmanager
+def _disk_errors(destination: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        free = shutil.disk_usage(next(path for path in destination.parents if path.exists())).free
+        raise DataError(
+            f"no space left ({free >> 20} MiB free)" if full else f"cannot be written: {error}",
+            place=str(destination),
+            remedy="free some space or name another folder with --output, and run it again"
+            if full
+            else "name another folder with --output",
+        ) from error
