@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(base.folder),
-            config=base.config,
+            config=copy.deepcopy(base.config),  # the Trainer changes its model's
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,

@@ -175,6 +175,7 @@ def _finish(
         if manifest.kind == "adapter":
             save_adapter(model, scratch, state_dict=state_dict)
         else:
+            model.config.use_cache = setup.base.config.use_cache  # which the Trainer switched off
             named = setup.spec.save_dtype
             dtype = setup.base.config.dtype if named == "auto" else getattr(torch, named)
             save_full(model, scratch, dtype=dtype, state_dict=state_dict)
