@@ -37,6 +37,12 @@ def tasks_root() -> Path:
     return _ROOT / "tasks"
 
 
+@pytest.fixture(autouse=True)
+def no_data_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the environment of whoever runs the tests out of them."""
+    monkeypatch.delenv("PEFT_EVAL_SUPERNI", raising=False)
+
+
 class TinySuperNI:
     """A folder in the official layout, filled task by task."""
 

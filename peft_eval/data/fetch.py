@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import shutil
 import tempfile
@@ -17,7 +18,6 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from peft_eval.checkpoint.hashing import file_sha256
 from peft_eval.data.download import download
 from peft_eval.data.unpack import unpack
 from peft_eval.errors import DataError
@@ -98,7 +98,8 @@ def fetch(
 def _fetch(spec: ArchiveSpec, destination: Path, known: str | None, check: Callable[[Path], None]) -> Fetched:
     archive = destination.with_name(f".{destination.name}-{spec.commit[:12]}.tar.gz.part")
     download(spec.url, archive)
-    found = file_sha256(archive)
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     try:
         _compare(found, known, spec.url, "try again, or name the official address or a mirror of it with --url")
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as temporary:

@@ -80,8 +80,7 @@ class SuperNITask(ConfigurableTask):
         folder = superni_folder(metadata.get("superni"))
         found = evaluation_tasks(folder.resolve(), options["track"])
         category = options["category"]
-        if not _asked_for_part(metadata):
-            found.require(category)
+        found.require(category, part_is_enough=_asked_for_part(metadata))
         self._say_coverage(found, options["group"], category)
         encoding = encoding_named(options["encoding"])
         documents = [document for task in found.tasks[category] for document in _documents(task, encoding)]

@@ -83,7 +83,8 @@ def handler(state: Server) -> type[BaseHTTPRequestHandler]:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     state = Server()
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler(state))
     state.url = f"http://127.0.0.1:{http.server_port}/archive.tar.gz"

@@ -127,6 +127,12 @@ def test_a_missing_task_is_an_error_that_names_all(run, partial: Path) -> None:
     assert "superni_partial=true" in message and "peft-eval data get superni" in message
 
 
+def test_a_part_of_nothing_is_an_error(run, tiny_superni) -> None:
+    tiny_superni.add("task1_made")
+    with pytest.raises(DataError, match="none of the 119 test tasks"):
+        run(CopyInput(), "superni_unseen", tiny_superni.folder, metadata=PART)
+
+
 def test_partial_data_is_said_in_table_and_results(run, partial: Path, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         results = run(CopyInput(), "superni_unseen", partial, metadata={"superni_partial": True})

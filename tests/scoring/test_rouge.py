@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
@@ -22,11 +22,13 @@ TEXT = st.text(alphabet="ab cñ.D1\n", max_size=60) | st.lists(
 ).map(" ".join)
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT)
 def test_equal_to_rouge_score_to_the_last_bit(reference: str, prediction: str) -> None:
     assert stemmed_rouge().score(reference, prediction) == REFERENCE.score(reference, prediction)["rougeL"].fmeasure
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=80), st.lists(st.sampled_from("abcd"), max_size=80))
 def test_common_subsequence_length(first: list[str], second: list[str]) -> None:
     table = rouge_scorer._lcs_table(first, second)

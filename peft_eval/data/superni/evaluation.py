@@ -39,14 +39,23 @@ class EvaluationTasks:
         official = official_test_tasks(self.track)
         return any(len(self.tasks[name]) < len(official[name]) for name in ([category] if category else official))
 
-    def require(self, category: str) -> None:
-        """Checks that all tasks of a category are there.
+    def require(self, category: str, *, part_is_enough: bool) -> None:
+        """Checks that there is what was asked for.
+
+        Args:
+            category: all tasks of this category have to be there,
+            part_is_enough: or any task of the track.
 
         Raises:
-            DataError: some are not; every missing task of the track is named.
+            DataError: tasks are missing; every missing task of the track is named.
         """
-        if self.lacks(category):
-            total = sum(map(len, official_test_tasks(self.track).values()))
+        total = sum(map(len, official_test_tasks(self.track).values()))
+        if part_is_enough and len(self.missing) == total:
+            raise DataError(
+                f"the data has none of the {total} test tasks",
+                remedy="name another folder with `--metadata superni=DIR`, or `peft-eval data get superni`",
+            )
+        if self.lacks(category) and not part_is_enough:
             raise DataError(
                 f"{len(self.missing)} of the {total} test tasks are missing: {', '.join(self.missing)}",
                 remedy="fetch them with `peft-eval data get superni`, or allow a part with "
