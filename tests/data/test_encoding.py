@@ -96,9 +96,14 @@ def test_length_check_joins_examples_with_a_space_as_the_collator_does() -> None
         seen.append(text)
         return 0
 
-    encode_source(Written(), "We sang", ENCODINGS["pos2"], SourceLimit(10, count, first_words))
-    first, second = POSITIVE.split("\n\n")[0] + "\n\n", POSITIVE.split("\n\n")[1] + "\n\n"
-    assert seen[:2] == [first + QUESTION, first + second + QUESTION]
+    encode_source(Written(), "We sang", ENCODINGS["def_pos2_neg2"], SourceLimit(10, count, first_words))
+    first, second = (part + "\n\n" for part in POSITIVE.split("\n\n")[:2])
+    negative = " Negative Example 1 -\nInput: He ran.\n Output: glad.\n\n"
+    assert seen[:3] == [
+        DEFINITION + first + QUESTION,
+        DEFINITION + first + second + QUESTION,
+        DEFINITION + first + " " + second + negative + QUESTION,
+    ]
 
 
 def test_too_long_a_source_is_cut_on_the_right_and_counted() -> None:
