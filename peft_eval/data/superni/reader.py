@@ -1,19 +1,13 @@
-"""Reads Super-NaturalInstructions files as they are in the wild, and reports every broken one at once.
-
-A real file has up to 6,500 instances, of which the rules use the first 100 or 200. So a file is decoded only as far
-as needed: 757 files of real size are read in seconds, and nothing has to be cached. What lies behind is not looked
-at, but for the closing brace, which a file that was cut off does not have.
-"""
+"""Reads Super-NaturalInstructions files as they are in the wild, and reports every broken one at once."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from peft_eval.data.encoding import Demonstration
+from peft_eval.data.superni.decoding import decode_task
 from peft_eval.data.superni.task import Instance, Task
 from peft_eval.errors import DataError, raise_all
 
@@ -21,10 +15,6 @@ from peft_eval.errors import DataError, raise_all
 OTHER_NAMES = {
     "task121_zest_text_modification": ("task121_zest_question_rewriting", "task121_atomic_question_rewriting")
 }
-
-_NEEDED_BEFORE_INSTANCES = {"Categories", "Definition", "Positive Examples", "Negative Examples"}
-_SPACE = re.compile(r"[ \t\n\r]*")
-_DECODER = json.JSONDecoder()
 
 
 def split_list(folder: Path, track: str, part: str) -> list[str]:
@@ -93,7 +83,7 @@ def read_task(
         text = path.read_text(encoding="utf-8")
         if not text.strip():
             return None, [DataError("the file is empty", place=str(path), remedy="fetch or copy it again")]
-        fields = _decoded(text, instances)
+        fields = decode_task(text, instances)
     except (OSError, UnicodeDecodeError) as error:
         return None, [DataError(f"cannot be read: {error}", place=str(path))]
     except (ValueError, RecursionError) as error:
@@ -197,59 +187,3 @@ def _references(value: Any) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return tuple(value)
     return ()
-
-
-def _decoded(text: str, instances: int | None) -> Any:
-    if instances is not None:
-        fields = _leading_part(text, instances)
-        if fields is not None:
-            return fields
-    return json.loads(text)
-
-
-def _leading_part(text: str, instances: int) -> dict[str, Any] | None:
-    """Decodes a file up to its first `instances` instances.
-
-    Returns:
-        The fields, or None where the file is unusual in any way: then all of it has to be decoded.
-    """
-    if not text.rstrip().endswith("}"):
-        return None
-    fields: dict[str, Any] = {}
-    try:
-        position = _after(text, "{", 0)
-        while True:
-            key, position = _DECODER.raw_decode(text, position)
-            position = _after(text, ":", position)
-            if key == "Instances":
-                fields[key] = _leading_items(text, position, instances)
-                return fields if fields.keys() >= _NEEDED_BEFORE_INSTANCES else None
-            fields[key], position = _DECODER.raw_decode(text, position)
-            position = _after(text, ",", position)
-    except (ValueError, TypeError):
-        return None
-
-
-def _leading_items(text: str, position: int, count: int) -> list[Any]:
-    items: list[Any] = []
-    position = _after(text, "[", position)
-    while len(items) < count:
-        item, position = _DECODER.raw_decode(text, position)
-        items.append(item)
-        position = _spaces(text, position)
-        if text[position : position + 1] == "]":
-            break
-        position = _after(text, ",", position)
-    return items
-
-
-def _spaces(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def _after(text: str, mark: str, position: int) -> int:
-    position = _spaces(text, position)
-    if text[position : position + 1] != mark:
-        raise ValueError(f"expected {mark!r} at {position}")
-    return _spaces(text, position + 1)
