@@ -7,6 +7,7 @@ over the whole step and divided once by its answer tokens, the split changes spe
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,8 @@ class Plan:
     Args:
         lengths: tokens of each example.
         batch_size: examples a step, over all processes.
-        parts: micro-batches a step, over all processes, a multiple of the number of processes.
+        micro_batches: parts that each process computes a step in; fewer where a step is that small.
+        processes: how many processes share a step.
         epochs, max_steps: one of them is None.
         seed: seeds the order of each epoch.
     """
@@ -39,14 +41,16 @@ class Plan:
         lengths: Sequence[int],
         *,
         batch_size: int,
-        parts: int,
+        micro_batches: int,
         epochs: float | None,
         max_steps: int | None,
         seed: int,
+        processes: int = 1,
     ):
         self.lengths = list(lengths)
         self.batch_size = min(batch_size, len(self.lengths))
-        self.parts = min(parts, self.batch_size)
+        self.processes = processes
+        self.parts = processes * max(1, min(micro_batches, self.batch_size // processes))
         self.seed = seed
         self.steps_per_epoch = math.ceil(len(self.lengths) / self.batch_size)
         self.steps = max_steps or max(1, math.ceil((epochs or 0) * self.steps_per_epoch))
@@ -65,7 +69,7 @@ class Plan:
         order = self._order(epoch)
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         # An epoch's last step may be short; every process needs its part, so the epoch's start fills up.
-        return chosen + order[: max(0, self.parts - len(chosen))]
+        return chosen + list(itertools.islice(itertools.cycle(order), max(0, self.parts - len(chosen))))
 
     def tokens(self, steps: int) -> int:
         """Returns how many tokens (prompts and answers) the first `steps` steps see."""
@@ -75,24 +79,24 @@ class Plan:
         """Returns how many passes over the data `steps` steps are."""
         return steps / self.steps_per_epoch
 
-    def of_process(self, index: int, processes: int) -> ProcessBatches:
+    def of_process(self, index: int) -> ProcessBatches:
         """Returns one process's micro-batches; neighbours in length go to different processes."""
-        return ProcessBatches(self, index, processes)
+        return ProcessBatches(self, index)
 
 
 class ProcessBatches:
     """A batch sampler over the run's micro-batches that fall to one process."""
 
-    def __init__(self, plan: Plan, index: int, processes: int):
-        self.plan, self.index, self.processes = plan, index, processes
+    def __init__(self, plan: Plan, index: int):
+        self.plan, self.index = plan, index
 
     def __len__(self) -> int:
-        return self.plan.steps * (self.plan.parts // self.processes)
+        return self.plan.steps * (self.plan.parts // self.plan.processes)
 
     def __iter__(self) -> Iterator[list[int]]:
         plan = self.plan
         for step in range(plan.steps):
-            yield from split_by_length(plan.examples_of(step), plan.lengths, plan.parts)[self.index :: self.processes]
+            yield from split_by_length(plan.examples_of(step), plan.lengths, plan.parts)[self.index :: plan.processes]
 
 
 def split_by_length(indices: Sequence[int], lengths: Sequence[int], parts: int) -> list[list[int]]:

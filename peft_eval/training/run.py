@@ -96,7 +96,7 @@ def _train(setup: Setup, run: UnfinishedRun, *, resume: bool, processes: Any, sa
         else:
             run.begin(identity)
     processes.wait_for_everyone()
-    args = arguments(setup.spec, plan, processes=processes.num_processes, dtype=dtype, scratch=run.folder / "trainer")
+    args = arguments(setup.spec, plan, dtype=dtype, scratch=run.folder / "trainer")
     trainer = AnswerTrainer(
         model,
         args,

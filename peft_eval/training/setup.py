@@ -46,14 +46,14 @@ class Setup:
         """Returns the run's batches for a number of processes."""
         from peft_eval.training.batches import Plan
 
-        each = max(1, min(self.spec.micro_batches, self.spec.batch_size // processes))
         return Plan(
             [len(row) for row in self.tokens.rows],
             batch_size=self.spec.batch_size,
-            parts=processes * each,
+            micro_batches=self.spec.micro_batches,
             epochs=self.spec.epochs,
             max_steps=self.spec.max_steps,
             seed=self.spec.seed,
+            processes=processes,
         )
 
     def identity(self, processes: int) -> dict[str, Any]:

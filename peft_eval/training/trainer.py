@@ -67,7 +67,7 @@ class AnswerTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns this process's micro-batches; the plan has dealt them out already."""
-        batches = self.plan.of_process(self.args.process_index, self.args.world_size)
+        batches = self.plan.of_process(self.args.process_index)
         return DataLoader(self.rows, batch_sampler=batches, collate_fn=self._collate)  # type: ignore[arg-type]
 
     def _collate(self, rows: list[TokenRow]) -> dict[str, Any]:
@@ -122,13 +122,12 @@ def _loss_of_step(outputs: Any, labels: torch.Tensor, *, num_items_in_batch: tor
     return answer_loss(outputs.logits, labels, num_items_in_batch)
 
 
-def arguments(spec: TrainSpec, plan: Plan, *, processes: int, dtype: torch.dtype, scratch: Path) -> TrainingArguments:
+def arguments(spec: TrainSpec, plan: Plan, *, dtype: torch.dtype, scratch: Path) -> TrainingArguments:
     """Returns the Trainer's arguments for a run.
 
     Args:
         spec: the run's settings.
         plan: the run's batches.
-        processes: how many processes train together.
         dtype: precision of the arithmetic; bfloat16 runs under autocast, weights in training stay float32.
         scratch: a folder the Trainer may call its own.
     """
@@ -139,7 +138,7 @@ def arguments(spec: TrainSpec, plan: Plan, *, processes: int, dtype: torch.dtype
         output_dir=str(scratch),
         max_steps=plan.steps,
         per_device_train_batch_size=max(1, plan.batch_size // plan.parts),
-        gradient_accumulation_steps=plan.parts // processes,
+        gradient_accumulation_steps=plan.parts // plan.processes,
         learning_rate=spec.learning_rate,
         lr_scheduler_type=scheduler,
         warmup_steps=warmup_steps,
