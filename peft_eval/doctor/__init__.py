@@ -1,0 +1,1 @@
+"""Checks of an environment and of a checkpoint, each with its remedy."""
