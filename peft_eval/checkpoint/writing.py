@@ -169,17 +169,25 @@ def save_full(
 
     weights = state_dict if state_dict is not None else model.state_dict()
     check_finite(weights)
-    before = model.config.dtype, model.generation_config
+    generation, trained_in = model.generation_config, model.config.dtype
     # A base's own generation config may be one that transformers refuses to save; its file is copied instead.
     model.generation_config = GenerationConfig.from_model_config(model.config)
-    if dtype is not None:
-        # Tied weights stay one tensor in the file: save_pretrained drops the doubles by name.
-        weights = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-        model.config.dtype = dtype
     try:
-        model.save_pretrained(str(folder), state_dict=weights)
+        model.save_pretrained(str(folder), state_dict=_cast(weights, dtype) if dtype else weights)
+        if dtype is not None:  # save_pretrained notes the precision that the model was trained in
+            model.config.dtype = dtype
+            model.config.save_pretrained(str(folder))
     finally:
-        model.config.dtype, model.generation_config = before
+        model.generation_config, model.config.dtype = generation, trained_in
+
+
+def _cast(weights: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Casts weights; two names of one tensor stay so, which is how transformers knows tied weights."""
+    cast: dict[int, torch.Tensor] = {}
+    return {
+        name: cast.setdefault(tensor.data_ptr(), tensor.to(dtype)) if tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+    }
 
 
 def check_finite(weights: dict[str, torch.Tensor]) -> None:
