@@ -129,6 +129,7 @@ class AdapterMerger:
             raise RouteError(f"cannot be merged: {obstacle}", place=str(adapter_folder))
         config = PeftConfig.from_pretrained(str(adapter_folder))
         config.inference_mode = True
+        config.base_model_name_or_path = str(base_folder)
         try:
             self._model = get_peft_model(
                 _weightless_model(base_folder),  # type: ignore[arg-type]
