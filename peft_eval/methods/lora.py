@@ -62,12 +62,11 @@ class LoraOptions(MethodOptions):
             raise ValueError(f"{init!r} is unknown: use default or gaussian")
         return init
 
-    @model_validator(mode="before")
-    @classmethod
-    def _alpha_defaults_to_rank(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("alpha") is None:
-            return {**values, "alpha": values.get("rank", cls.model_fields["rank"].default)}
-        return values
+    @model_validator(mode="after")
+    def _alpha_defaults_to_rank(self) -> LoraOptions:
+        if self.alpha is None:
+            object.__setattr__(self, "alpha", float(self.rank))  # frozen from here on
+        return self
 
 
 class LoraMethod:

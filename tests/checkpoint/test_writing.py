@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_llama
 from transformers import AutoModelForCausalLM
 
 from peft_eval.checkpoint.hashing import file_sha256
@@ -23,6 +22,7 @@ from peft_eval.checkpoint.writing import (
     whole_or_nothing,
 )
 from peft_eval.errors import CheckpointError
+from tests.tiny import tiny_llama
 
 MANIFEST = Manifest(
     kind="adapter", created="2026-01-01", base=BaseRecord(location="base"), method=MethodRecord(name="lora")

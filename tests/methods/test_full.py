@@ -1,10 +1,10 @@
 """Full fine-tuning trains every weight of the base, and nothing else."""
 
 import torch
-from tiny import tiny_llama
 from transformers import AutoModelForCausalLM
 
 from peft_eval.methods.full import FullMethod, FullOptions
+from tests.tiny import tiny_llama
 
 
 def test_every_weight_gets_a_gradient(tmp_path):

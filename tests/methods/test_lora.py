@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import tiny_llama
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from peft_eval.errors import ConfigError, ManyErrors
 from peft_eval.methods.lora import LoraMethod, LoraOptions, default_targets
+from tests.tiny import tiny_llama
 
 PROMPT = torch.tensor([[5, 9, 70, 81, 33, 12]])
 

@@ -1,9 +1,9 @@
 """A tiny base and a spec over the mini corpus, shared by the tests of a training run."""
 
 import pytest
-from tiny import tiny_llama
 
 from peft_eval.training.spec import TrainSpec
+from tests.tiny import tiny_llama
 
 
 @pytest.fixture(scope="session", autouse=True)

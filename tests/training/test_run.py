@@ -8,7 +8,6 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from tiny import tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
 
 from peft_eval.checkpoint.hashing import tokenizer_sha256, weights_sha256
@@ -17,6 +16,7 @@ from peft_eval.checkpoint.reading import open_checkpoint
 from peft_eval.errors import CheckpointError, ConfigError, PeftEvalError
 from peft_eval.training.run import train
 from peft_eval.training.setup import set_up
+from tests.tiny import tiny_llama
 
 SILENT = {"say": lambda line: None}
 

@@ -1,12 +1,12 @@
 """Training sees the very prompt ids that evaluation sees, then the answer, then EOS."""
 
 import pytest
-from tiny import tiny_llama
 from transformers import AutoTokenizer
 
 from peft_eval.data.source import Example
 from peft_eval.errors import ConfigError, DataError
 from peft_eval.training.tokens import adds_bos, tokenise
+from tests.tiny import tiny_llama
 
 
 def _example(source: str, target: str) -> Example:
