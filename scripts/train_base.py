@@ -18,6 +18,7 @@ import numpy as np
 from base_corpus import Corpus
 from tqdm import tqdm
 
+from peft_eval.checkpoint.hashing import file_sha256
 from peft_eval.data.mini.corpus import train_tasks
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ PEAK_LEARNING_RATE = 2e-3
 WARMUP_STEPS = 100
 DECAY_SHARE = 0.3
 SAVE_SECONDS = 180.0
+TOKENIZER_DOCUMENTS = 20_000
 
 
 def build_tokenizer(corpus: Corpus, vocabulary: int, documents: int) -> PreTrainedTokenizerFast:
@@ -107,16 +109,15 @@ class Run:
 
     Args:
         model: the model, float32.
-        tokens: packed ids.
         work: folder of the state file and the loss log.
         steps: length of the run.
         tokens_per_step: a multiple of the context.
     """
 
-    def __init__(self, model: LlamaForCausalLM, tokens: np.ndarray, work: Path, steps: int, tokens_per_step: int):
+    def __init__(self, model: LlamaForCausalLM, work: Path, steps: int, tokens_per_step: int):
         import torch
 
-        self.model, self.tokens, self.steps, self.tokens_per_step = model, tokens, steps, tokens_per_step
+        self.model, self.steps, self.tokens_per_step = model, steps, tokens_per_step
         self.state_file, self.log = work / "state.pt", work / "loss.csv"
         matrices = [p for p in model.parameters() if p.dim() > 1]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
@@ -138,26 +139,26 @@ class Run:
         torch.save(state | {"step": self.step, "seconds": self.seconds}, part)
         part.replace(self.state_file)
 
-    def rows(self) -> torch.Tensor:
+    def rows(self, tokens: np.ndarray) -> torch.Tensor:
         """Returns this step's ids, shape (rows, tokens)."""
         import torch
 
         length = CONTEXT if self.step >= self.steps * (1 - LONG_SHARE) else ROW_TOKENS
         start = self.step * self.tokens_per_step
-        ids = self.tokens[start : start + self.tokens_per_step].astype(np.int64)
+        ids = tokens[start : start + self.tokens_per_step].astype(np.int64)
         return torch.from_numpy(ids).view(-1, length)
 
-    def train(self) -> float:
-        """Trains to the end and returns the mean loss of the last 100 steps."""
+    def train(self, tokens: np.ndarray) -> None:
+        """Trains on packed ids to the end."""
         saved, recent = time.monotonic(), []
         with tqdm(total=self.steps, initial=self.step, desc="training", unit="step") as bar:
             while self.step < self.steps:
                 began = time.monotonic()
-                loss = self.one_step()
+                loss = self.one_step(self.rows(tokens))
                 self.step += 1
                 self.seconds += time.monotonic() - began
                 recent = [*recent[-99:], loss]
-                if self.step % 20 == 0:
+                if self.step % 20 == 0 or self.step == self.steps:
                     mean = sum(recent) / len(recent)
                     bar.set_postfix(loss=f"{mean:.3f}")
                     with self.log.open("a", encoding="utf-8") as file:
@@ -166,15 +167,13 @@ class Run:
                 if time.monotonic() - saved > SAVE_SECONDS or self.step == self.steps:
                     self.save()
                     saved = time.monotonic()
-        return sum(recent) / max(1, len(recent))
 
-    def one_step(self) -> float:
-        """Makes one update and returns its loss."""
+    def one_step(self, ids: torch.Tensor) -> float:
+        """Makes one update on ids of shape (rows, tokens) and returns its loss."""
         import torch
 
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps)
-        ids = self.rows()
         with torch.autocast("cpu", torch.bfloat16):
             loss = self.model(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
@@ -190,6 +189,7 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, output: 
 
     model.to(torch.bfloat16).save_pretrained(output)
     tokenizer.save_pretrained(output)
+    record["sha256"] = {name: file_sha256(output / name) for name in ("model.safetensors", "tokenizer.json")}
     (output / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -223,22 +223,22 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     work.mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(seed, text)
     if not (work / "tokenizer" / "tokenizer.json").exists():
-        build_tokenizer(corpus, vocabulary, documents=20_000).save_pretrained(work / "tokenizer")
+        build_tokenizer(Corpus(seed, text), vocabulary, TOKENIZER_DOCUMENTS).save_pretrained(work / "tokenizer")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
-    packed = work / f"tokens-{steps}.npy"
-    if not packed.exists():
-        np.save(packed, pack(Corpus(seed + 1, text), tokenizer, steps * tokens_per_step))
-    run = Run(new_model(len(tokenizer), layers, width), np.load(packed), work, steps, tokens_per_step)
-    loss = run.train()
+    run = Run(new_model(len(tokenizer), layers, width), work, steps, tokens_per_step)
+    if run.step < steps:
+        packed = work / f"tokens-{steps}.npy"
+        if not packed.exists():
+            np.save(packed, pack(Corpus(seed + 1, text), tokenizer, steps * tokens_per_step))
+        run.train(np.load(packed))
     record = {
-        "steps": steps,
-        "tokens": steps * tokens_per_step,
+        "steps": run.step,
+        "tokens": run.step * tokens_per_step,
         "seed": seed,
         "threads": threads,
         "seconds": round(run.seconds),
-        "mean_loss_of_last_100_steps": round(loss, 4),
+        "mean_loss_of_last_100_steps": float(run.log.read_text(encoding="utf-8").split(",")[-2]),
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "free_english": text is not None,
     }
