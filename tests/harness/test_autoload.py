@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +26,14 @@ def test_every_extended_module_has_its_extension() -> None:
         assert callable(getattr(extensions, function)), name
 
 
-def test_a_process_without_lm_eval_loads_three_small_modules() -> None:
+def test_a_process_without_lm_eval_loads_one_small_module() -> None:
     loaded = python("import sys; print(sorted(name for name in sys.modules if name.startswith('peft_eval')))")
-    assert loaded == "['peft_eval', 'peft_eval.harness', 'peft_eval.harness.autoload']"
+    assert loaded == "['peft_eval_autoload']"
+
+
+def test_the_installed_module_is_the_one_in_the_package() -> None:
+    installed = python("import peft_eval_autoload; print(peft_eval_autoload.__file__)")
+    assert Path(installed).read_text() == Path(autoload.__file__).read_text(), "reinstall: pip install -e ."
 
 
 def test_the_switch_turns_it_off() -> None:
