@@ -124,6 +124,7 @@ def _line_of_system_error(error: BaseException) -> str | None:
 
 
 @click.group(
+    "peft-eval",
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Each command has worked examples: peft-eval train --help",
