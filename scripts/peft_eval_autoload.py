@@ -1,0 +1,1 @@
+../peft_eval/harness/autoload.py
