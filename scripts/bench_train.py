@@ -1,0 +1,135 @@
+"""What each choice of the training loop costs, in tokens (prompt and answer, no padding) per CPU-second.
+
+    python scripts/bench_train.py --base BASE --data superni:DIR
+
+Every variant trains the same examples with the same LoRA: the Trainer with padded micro-batches sorted
+by length (as `peft-eval train`), with packing, a bare PyTorch loop over the same micro-batches, and the
+same without the two economies (LM head on answers alone, sorting). CPU time on one thread is
+measured, not wall-clock time, so that other work on the machine disturbs little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peft_eval.training.base import arithmetic
+from peft_eval.training.batches import Plan, answer_loss, padded_batch
+from peft_eval.training.progress import quiet
+from peft_eval.training.run import prepare_model
+from peft_eval.training.setup import Setup, set_up
+from peft_eval.training.spec import TrainSpec
+from peft_eval.training.states import UnfinishedRun
+from peft_eval.training.trainer import AnswerTrainer, arguments
+
+Batches = Callable[[Setup, Plan, int], list[dict[str, Any]]]
+
+
+def with_trainer(spec: TrainSpec) -> float:
+    """Returns tokens per CPU-second of `peft-eval train`'s own loop."""
+    setup, model = prepare_model(set_up(spec), arithmetic(spec))
+    plan = setup.plan()
+    with tempfile.TemporaryDirectory() as scratch:
+        args = arguments(spec, plan, dtype=arithmetic(spec), scratch=Path(scratch))
+        run = UnfinishedRun(Path(scratch))
+        trainer = AnswerTrainer(model, args, rows=setup.tokens.rows, plan=plan, spec=spec, run=run, pad_token_id=0)
+        began = time.process_time()
+        trainer.train()
+        return plan.tokens(plan.steps) / (time.process_time() - began)
+
+
+def bare_loop(spec: TrainSpec, batches_of: Batches) -> float:
+    """Returns tokens per CPU-second of a loop of forward, backward, clip and AdamW alone."""
+    setup, model = prepare_model(set_up(spec), arithmetic(spec))
+    plan = setup.plan()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=spec.learning_rate or 0, fused=True)
+    model.train()
+    began = time.process_time()
+    for step in range(plan.steps):
+        batches = batches_of(setup, plan, step)
+        answer_tokens = sum(int((batch["labels"] >= 0).sum()) for batch in batches)
+        for batch in batches:
+            labels = batch.pop("labels")
+            answer_loss(model(**batch, use_cache=False).logits, labels, answer_tokens).backward()
+        torch.nn.utils.clip_grad_norm_(weights, spec.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+    return plan.tokens(plan.steps) / (time.process_time() - began)
+
+
+def sorted_parts(setup: Setup, plan: Plan, step: int) -> list[dict[str, Any]]:
+    """The micro-batches that the trainer would see."""
+    mine = list(plan.of_process(0))[step * plan.parts : (step + 1) * plan.parts]
+    return [padded_batch([setup.tokens.rows[index] for index in part], pad_token_id=0) for part in mine]
+
+
+def whole_logits(setup: Setup, plan: Plan, step: int) -> list[dict[str, Any]]:
+    """The same micro-batches with the LM head on every position."""
+    return [_on_every_position(batch) for batch in sorted_parts(setup, plan, step)]
+
+
+def unsorted(setup: Setup, plan: Plan, step: int) -> list[dict[str, Any]]:
+    """Micro-batches in the order of the draw, the LM head on every position: what most scripts do."""
+    examples = [setup.tokens.rows[index] for index in plan.examples_of(step)]
+    size = max(1, len(examples) // plan.parts)
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    return [_on_every_position(padded_batch(part, pad_token_id=0)) for part in parts]
+
+
+def _on_every_position(batch: dict[str, Any]) -> dict[str, Any]:
+    ids, labels = batch["input_ids"], batch["labels"]
+    everywhere = torch.full_like(ids, -100)
+    everywhere[:, ids.shape[1] - labels.shape[1] :] = labels
+    return {**{key: value for key, value in batch.items() if key != "logits_to_keep"}, "labels": everywhere}
+
+
+def padding_share(plan: Plan) -> float:
+    """Returns the share of a run's computed tokens that are padding."""
+    parts = list(plan.of_process(0))
+    computed = sum(len(part) * max(plan.lengths[index] for index in part) for part in parts)
+    return 1 - sum(plan.lengths[index] for part in parts for index in part) / computed
+
+
+def variants(spec: TrainSpec) -> Iterator[tuple[str, float]]:
+    """Yields each variant's name and speed."""
+    for count in (1, 2, 4, 8):
+        yield f"Trainer, {count} micro-batches", with_trainer(spec.model_copy(update={"micro_batches": count}))
+    yield "Trainer, 4 micro-batches, packed", with_trainer(spec.model_copy(update={"packing": True}))
+    yield "bare loop, 4 micro-batches", bare_loop(spec, sorted_parts)
+    yield "bare loop, LM head on every position", bare_loop(spec, whole_logits)
+    yield "bare loop, LM head everywhere, unsorted", bare_loop(spec, unsorted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--tasks", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rank", type=int, default=32)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    options = {"rank": given.rank, "targets": ["all-linear"]}
+    spec = TrainSpec(base=given.base, data=given.data, output="unused", tasks=given.tasks, options=options)
+    spec = spec.model_copy(update={"max_steps": given.steps, "epochs": None, "save_every_steps": 0})
+    with quiet():
+        setup = set_up(spec)
+        for count in (1, 2, 4, 8):
+            share = padding_share(
+                dataclasses.replace(setup, spec=spec.model_copy(update={"micro_batches": count})).plan()
+            )
+            print(f"{count} micro-batches: {share:.1%} padding")
+        for name, speed in variants(setup.spec):
+            print(f"{name:45} {speed:8,.0f} tokens/CPU-second", flush=True)
+
+
+if __name__ == "__main__":
+    main()
