@@ -1,7 +1,7 @@
 """Makes the environment that `make` uses: .venv with peft-eval, vLLM and the tools to develop it.
 
 Run by scripts/setup_env.sh with a Python that fits; the standard library is all it needs. It can be
-run again: an environment whose stamp (a hash over pyproject.toml and this file) fits is left alone.
+run again: an environment whose stamp (a hash over pyproject.toml and the like) fits is left alone.
 
     PEFT_EVAL_VENV=DIR       where it goes (default: .venv)
     PEFT_EVAL_DEVICE=cpu|gpu which vLLM (default: gpu if nvidia-smi lists one)
@@ -31,6 +31,11 @@ VENV = Path(os.environ.get("PEFT_EVAL_VENV") or ROOT / ".venv").absolute()
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "peft-eval.stamp"
 LOG = VENV / "setup.log"
+# An install copies the import hook and reads the rest of the package in place.
+MADE_FROM = [
+    ROOT / name
+    for name in ("pyproject.toml", "hatch_build.py", "scripts/setup_env.py", "scripts/peft_eval_autoload.py")
+]
 NOT_FOR_TEXT = ("torch", "torchvision", "torchaudio", "torchcodec")
 NEW_ENVIRONMENT_GIB = {"cpu": 8, "gpu": 20}
 HEARTBEAT_SECONDS = 10
@@ -104,7 +109,7 @@ def chosen_device() -> str:
 
 def stamp(device: str) -> str:
     """Returns what an environment must have been made from to count as current."""
-    parts = [(ROOT / "pyproject.toml").read_bytes(), Path(__file__).read_bytes(), device.encode(), str(ROOT).encode()]
+    parts = [*(path.read_bytes() for path in MADE_FROM), device.encode(), str(ROOT).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
