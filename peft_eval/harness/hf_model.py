@@ -10,7 +10,7 @@ from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.errors import ConfigError
 from peft_eval.harness.prompts import PromptWatch
 from peft_eval.harness.record import run_record
-from peft_eval.serving.probe import Proof, prove_effect
+from peft_eval.serving.probe import Proof, prove_effect, prove_full
 from peft_eval.serving.route import Route, choose_route
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class PeftHFLM(HFLM):
     def __init__(self, pretrained: Any = None, peft: str | None = None, force_base: bool = False, **options: Any):
         self._route: Route | None = None
         self._proof: Proof | None = None
+        self._full_proof: dict[str, Any] | None = None
         if peft is None:
             if pretrained is None:
                 raise ConfigError("neither peft= nor pretrained= is given", place="--model_args", remedy="name one")
@@ -47,7 +48,8 @@ class PeftHFLM(HFLM):
         self._watch = PromptWatch(self.max_length, self.tokenizer.bos_token_id)
 
     def _prove(self, route: Route) -> None:
-        if route.name != "hf":
+        if route.name == "full":
+            self._full_proof = prove_full(route.checkpoint)
             return
         from peft_eval.merging.reference import reference_logits
 
@@ -64,6 +66,6 @@ class PeftHFLM(HFLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Returns what lm-eval adds to the results' `config`."""
-        proof = self._proof.as_record() if self._proof else None
+        proof = self._proof.as_record() if self._proof else self._full_proof
         record = run_record(self._route, proof, self._watch.counts, self._watch.first)
         return {**super().get_model_info(), "peft_eval": record}

@@ -12,7 +12,7 @@ from peft_eval.errors import ConfigError
 from peft_eval.harness.prompts import PromptWatch
 from peft_eval.harness.record import run_record
 from peft_eval.serving.engine import cpu_defaults, engine_dtype
-from peft_eval.serving.probe import Proof, prove_effect, prove_engine
+from peft_eval.serving.probe import Proof, prove_effect, prove_engine, prove_full
 from peft_eval.serving.route import Route, choose_route
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class PeftVLLM(VLLM):
     ):
         self._route: Route | None = None
         self._proof: Proof | None = None
+        self._full_proof: dict[str, Any] | None = None
         if peft is None:
             if not pretrained:
                 raise ConfigError("neither peft= nor pretrained= is given", place="--model_args", remedy="name one")
@@ -69,6 +70,7 @@ class PeftVLLM(VLLM):
 
     def _reference(self, route: Route, arguments: dict[str, Any]) -> Reference | None:
         if route.name == "full":
+            self._full_proof = prove_full(route.checkpoint)
             return None
         from peft_eval.merging.reference import reference_logits
 
@@ -94,5 +96,5 @@ class PeftVLLM(VLLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Returns what lm-eval adds to the results' `config`."""
-        proof = self._proof.as_record() if self._proof else None
+        proof = self._proof.as_record() if self._proof else self._full_proof
         return {"peft_eval": run_record(self._route, proof, self._watch.counts, self._watch.first)}

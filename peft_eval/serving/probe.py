@@ -8,9 +8,12 @@ base. An adapter that changes nothing ends the run.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_eval.errors import ProbeError
+from peft_eval.checkpoint.location import resolve_folder
+from peft_eval.checkpoint.reading import Checkpoint
+from peft_eval.errors import CheckpointError, ProbeError
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -79,6 +82,51 @@ def prove_effect(reference: Reference, place: str, merged_dtype: str | None) -> 
             remedy="use lm_eval --model hf, and report this adapter",
         )
     return Proof(reference.effect, merge, relative, None, None, reference.dtype)
+
+
+def prove_full(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Checks that full weights are not the base's own; needs the base, and reads until the first difference.
+
+    Returns:
+        The block for the results; `differs_from_base` is None where the base is unknown or not at hand.
+
+    Raises:
+        ProbeError: every tensor equals the base's.
+    """
+    differs = None
+    if checkpoint.manifest is not None:
+        try:
+            differs = weights_differ(checkpoint.folder, resolve_folder(checkpoint.base_reference()))
+        except CheckpointError:
+            differs = None
+    if differs is False:
+        raise ProbeError(
+            "the checkpoint changes nothing: its weights are the base's",
+            place=checkpoint.reference,
+            remedy="train it, or evaluate the base itself",
+        )
+    return {"differs_from_base": differs}
+
+
+def weights_differ(left: Path, right: Path) -> bool:
+    """Returns whether two model folders differ in any tensor, its name, shape or values."""
+    from contextlib import ExitStack
+
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        tensors: list[dict[str, Any]] = []
+        for folder in (left, right):
+            files = [stack.enter_context(safe_open(file, framework="pt")) for file in folder.glob("*.safetensors")]
+            tensors.append({name: file for file in files for name in file.keys()})  # noqa: SIM118
+        ours, theirs = tensors
+        if ours.keys() != theirs.keys():
+            return True
+        for name, file in ours.items():
+            a, b = file.get_tensor(name), theirs[name].get_tensor(name)
+            if a.shape != b.shape or not bool((a.float() == b.float()).all()):
+                return True
+    return False
 
 
 def prove_engine(proof: Proof, reference: Reference, engine: LLM, place: str) -> Proof:
