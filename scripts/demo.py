@@ -27,7 +27,7 @@ FOLDER = Path("runs/demo")
 ADAPTER = FOLDER / "lora"
 BASE = "zoo:base"
 SUITE = "mini_unseen"
-METRICS = ("exact_match", "rougeL")
+METRICS = {"exact_match": "exact\nmatch", "rougeL": "\nROUGE-L"}
 
 TRAIN = (
     f"peft-eval train --base {BASE} --method lora --data mini --encoding def_pos2 --output {ADAPTER} --overwrite "
@@ -112,11 +112,12 @@ def read_results(folder: Path) -> Results:
 
 def comparison(base: Results, adapter: Results) -> Table:
     """Returns the table: each score with its standard error, and what the adapter gained."""
-    table = Table(title=f"{SUITE}: tasks of kinds never seen in training (score ± standard error)", box=box.SIMPLE_HEAD)
-    table.add_column("task")
-    for metric in METRICS:
-        for column in (f"{metric}\nbase", "base + LoRA", "gain"):
-            table.add_column(column, justify="right")
+    title = f"{SUITE}: kinds of tasks that training never showed (score ± standard error)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    for heading in METRICS.values():
+        for column in (f"{heading}\nbase", "\n\n+ LoRA", "\n\ngain"):
+            table.add_column(column, justify="right", no_wrap=True)
     for task in sorted(base, key=lambda name: (name == SUITE, name)):
         cells = [text for metric in METRICS for text in compared(metric, base[task], adapter[task])]
         table.add_row(task.removeprefix(f"{SUITE}_"), *cells, style="bold" if task == SUITE else None)
