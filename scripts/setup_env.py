@@ -253,12 +253,12 @@ def said_since(position: int) -> str:
 
 
 def tell_progress(what: str, begun: float, position: int, done: threading.Event) -> None:
-    """Prints every ten seconds what pip is at."""
+    """Prints every few seconds what pip is at."""
     while not done.wait(HEARTBEAT_SECONDS):
-        doing = re.findall(
-            r"^ *((?:Collecting|Downloading|Building|Installing) \S+(?: \S+)?)", said_since(position), re.M
-        )
-        now = f", {doing[-1].lower()}" if doing else ""
+        doing = re.findall(r"^ *(Collecting|Downloading|Installing) ([\w.]+)", said_since(position), re.M)
+        now = f", {doing[-1][0].lower()} {doing[-1][1]}" if doing else ""
+        if doing and doing[-1][0] == "Installing":
+            now = f", {len(list(VENV.glob('lib/*/site-packages/*.dist-info')))} packages in place"
         print(f"  {what}: {time.monotonic() - begun:.0f} s{now} ...", flush=True)
 
 
