@@ -100,6 +100,13 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def on_cpu() -> bool:
+    """Tells whether there is no accelerator, so that processes must talk over gloo."""
+    import torch
+
+    return not torch.accelerator.is_available()
+
+
 def arithmetic(spec: TrainSpec) -> torch.dtype:
     """Returns the precision of the arithmetic: bfloat16 where `auto` finds a GPU that has it."""
     import torch

@@ -61,10 +61,11 @@ def train(
     finished = check_output(output, resume=resume, overwrite=overwrite)
     from accelerate import PartialState
 
+    from peft_eval.training.base import on_cpu
     from peft_eval.training.progress import quiet
 
     with quiet():
-        processes = PartialState()
+        processes = PartialState(cpu=on_cpu())
         if not processes.is_main_process:
             say = _silence
         setup = set_up(spec)

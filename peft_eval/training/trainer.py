@@ -18,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from peft_eval.checkpoint.writing import load_adapter_weights, save_adapter, save_full
+from peft_eval.training.base import on_cpu
 from peft_eval.training.batches import Plan, answer_loss, packed_batch, padded_batch
 from peft_eval.training.progress import Progress
 from peft_eval.training.spec import TrainSpec
@@ -136,6 +137,7 @@ def arguments(spec: TrainSpec, plan: Plan, *, dtype: torch.dtype, scratch: Path)
     scheduler = "constant_with_warmup" if spec.scheduler == "constant" and warmup_steps else spec.scheduler
     return TrainingArguments(
         output_dir=str(scratch),
+        use_cpu=on_cpu(),
         max_steps=plan.steps,
         per_device_train_batch_size=max(1, plan.batch_size // plan.parts),
         gradient_accumulation_steps=plan.parts // plan.processes,
