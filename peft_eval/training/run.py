@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
     from peft_eval.training.trainer import AnswerTrainer
 
+# The suite of unseen tasks whose prompts are encoded as in training, by source and encoding.
+_SUITE_OF = {
+    ("mini", "def_pos2"): "mini_unseen",
+    ("mini", "def"): "mini_unseen",
+    ("superni", "def"): "superni_unseen_def",
+}
 BYTES_PER_TRAINED_WEIGHT = 12  # float32 weight and AdamW's two moments
 
 
@@ -191,7 +197,9 @@ def summary(manifest: Manifest, output: Path) -> str:
     training = manifest.training
     assert training is not None  # every run of ours records itself
     first, last = training.losses[0][1], training.losses[-1][1]
-    suite = "mini_unseen" if manifest.data and manifest.data.source.startswith("mini") else "superni_unseen"
+    data = manifest.data
+    assert data is not None
+    suite = _SUITE_OF.get((data.source.partition(":")[0], data.encoding), "superni_unseen")
     return "\n".join(
         [
             f"{training.steps:,} steps ({training.epochs:.3g} epochs), {training.tokens:,} tokens in "
