@@ -30,7 +30,7 @@ class PeftVLLM(VLLM):
         pretrained: the base; needed without `peft`, and overrides the checkpoint's own base with it.
         peft: a checkpoint: folder, `zoo:NAME` or hub id. It knows its base.
         force_base: accept a base whose weights differ from those the checkpoint was trained on.
-        options: as lm-eval's own class takes.
+        options: as lm-eval's own class takes; a `batch_size` of 1, which is lm_eval's default, means "auto".
 
     Raises:
         PeftEvalError: the checkpoint cannot be served, or the probe fails; see `choose_route` and
@@ -43,6 +43,9 @@ class PeftVLLM(VLLM):
         self._route: Route | None = None
         self._proof: Proof | None = None
         self._full_proof: dict[str, Any] | None = None
+        if str(options.get("batch_size", 1)) == "1":
+            # lm_eval's own default, which would hand vLLM one prompt at a time; vLLM batches by itself.
+            options["batch_size"] = "auto"
         if peft is None:
             if not pretrained:
                 raise ConfigError("neither peft= nor pretrained= is given", place="--model_args", remedy="name one")
