@@ -117,14 +117,15 @@ class Corpus:
         self.evaluated = {task.name: _inputs(task) for task in self.tasks}
         self.english = list(english(text)) if text else []
         self.makers: list[tuple[Callable[[], Document], int]] = [
-            (self.one_operation, 42),
-            (self.many_operations, 16),
-            (self.pattern, 20),
-            (self.dictionary, 8),
-            (self.story, 5),
+            (self.repeat, 25),
+            (self.one_operation, 36),
+            (self.many_operations, 12),
+            (self.pattern, 16),
+            (self.dictionary, 6),
+            (self.story, 3),
         ]
         if self.english:
-            self.makers.append((self.english_text, 3))
+            self.makers.append((self.english_text, 2))
 
     def documents(self) -> Iterator[Document]:
         """Yields documents without end."""
@@ -139,11 +140,23 @@ class Corpus:
             if given not in self.evaluated[task.name]:
                 return given, answer
 
+    def repeat(self) -> Document:
+        """Lines of words or numbers, each written again: what teaches a small model to copy, and early."""
+        rng = self.rng
+        link = rng.choice(("\n", " -> ", " = ", " / ", ": ", "\nagain: ", " | "))
+        lines = []
+        for _ in range(rng.randint(1, 4)):
+            pool = rng.choice(POOLS) if rng.random() < 0.8 else tuple(map(str, range(1, 120)))
+            items = rng.sample(pool, rng.randint(2, min(12, len(pool))))
+            line = rng.choice((" ", " ", ", ", " ; ", " > ")).join(items)
+            lines.append(link.join([line] * rng.randint(2, 4)))
+        return "\n".join(lines)
+
     def one_operation(self) -> Document:
         """A few lines of one operation, sometimes under its name."""
         task = self.rng.choice(self.tasks)
         heading = f"{_title(task)}{self.rng.choice((':', '.', ''))}\n" if self.rng.random() < 0.4 else ""
-        return heading + _lines(self.rng, [self.pair(task) for _ in range(self.rng.randint(2, 8))])
+        return heading + _lines(self.rng, [self.pair(task) for _ in range(self.rng.randint(3, 9))])
 
     def many_operations(self) -> Document:
         """Lines of different operations, each with its name."""

@@ -52,15 +52,14 @@ def test_no_instance_of_the_default_corpus_is_shown(scripts):
 
 
 def test_the_rate_rises_stays_and_falls_to_zero(scripts):
-    rates = [scripts[0].learning_rate(step, 1000) for step in range(1000)]
-    peak = scripts[0].PEAK_LEARNING_RATE
-    assert rates[0] == pytest.approx(peak / 100)
-    assert rates[99:700] == [peak] * 601
-    assert 0 < rates[999] < peak / 100
+    shares = [scripts[0].rate_share(step, 1000) for step in range(1000)]
+    assert shares[0] == pytest.approx(1 / 200)
+    assert shares[199:701] == [1.0] * 502
+    assert 0 < shares[999] < 0.01
 
 
 def _train(train_base: ModuleType, folder: Path) -> dict[str, Any]:
-    options = ["--steps", 8, "--tokens-per-step", 1024, "--vocabulary", 320, "--layers", 1, "--width", 64]
+    options = ["--steps", 8, "--tokens-per-step", 1024, "--vocabulary", 320, "--layers", 4, "--width", 192]
     places = ["--output", folder / "base", "--work", folder / "work", "--threads", 1]
     outcome = CliRunner().invoke(train_base.main, [*map(str, options), *map(str, places)])
     if outcome.exception:
