@@ -85,7 +85,7 @@ def measure(kind: str, base: str, adapter: str, rank: int, eager: bool) -> dict[
         started = time.perf_counter()
         model: Any = PeftVLLM(pretrained=base, **engine, **common)
     else:
-        from peft_eval.harness.vllm_model import VLLM as Stock
+        from lm_eval.models.vllm_causallms import VLLM as Stock
 
         native = {"lora_local_path": adapter, "max_lora_rank": rank} if kind == "native" else {}
         started = time.perf_counter()
@@ -112,7 +112,7 @@ def measure(kind: str, base: str, adapter: str, rank: int, eager: bool) -> dict[
 def in_own_process(kind: str, base: Path, adapter: Path, rank: int, eager: bool) -> dict[str, Any]:
     """Runs `measure` in a fresh interpreter."""
     command = [sys.executable, __file__, "--child", kind, str(base), str(adapter), str(rank), str(int(eager))]
-    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR"}
+    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "PEFT_EVAL_AUTOLOAD": str(int(kind == "merged"))}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])

@@ -67,26 +67,31 @@ def extend_models(module: ModuleType) -> None:
 
 def extend_vllm(module: ModuleType) -> None:
     """Lets `--model vllm` take `peft=`."""
-    from peft_eval.harness.vllm_model import PeftVLLM
-
-    _replace(module, "VLLM", PeftVLLM, "vllm")
+    _replace(module, "VLLM", "peft_eval.harness.vllm_model", "PeftVLLM", "vllm")
 
 
 def extend_hf(module: ModuleType) -> None:
     """Lets `--model hf` take `peft=` without `pretrained=`."""
-    from peft_eval.harness.hf_model import PeftHFLM
-
-    _replace(module, "HFLM", PeftHFLM, "hf", "hf-auto", "huggingface")
+    _replace(module, "HFLM", "peft_eval.harness.hf_model", "PeftHFLM", "hf", "hf-auto", "huggingface")
 
 
-def _replace(module: ModuleType, class_name: str, ours: type, *aliases: str) -> None:
+def finish(module: ModuleType) -> None:
+    """Puts our class in place once it exists, where its own import is what loaded lm-eval's module."""
+    if getattr(module, _MARK, False):
+        globals()[EXTENDED_MODULES[module.__name__]](module)
+
+
+def _replace(module: ModuleType, theirs: str, our_module: str, our_class: str, *aliases: str) -> None:
     """Puts our subclass where lm-eval looks its class up: the module's name, and the registry's aliases.
 
     The registry has no public way to give an alias a subclass of its class.
     """
     from lm_eval.api.registry import model_registry
 
-    setattr(module, class_name, ours)
+    ours = getattr(importlib.import_module(our_module), our_class, None)
+    if ours is None:  # our module is being imported and needs theirs first; it calls `finish`
+        return
+    setattr(module, theirs, ours)
     for alias in aliases:
         model_registry._objs[alias] = ours  # type: ignore[index]
 

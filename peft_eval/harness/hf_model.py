@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lm_eval.models.huggingface import HFLM
+from lm_eval.models import huggingface
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.errors import ConfigError
+from peft_eval.harness.extensions import finish
 from peft_eval.harness.prompts import PromptWatch
 from peft_eval.harness.record import run_record
 from peft_eval.serving.probe import Proof, prove_effect, prove_full
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
 
-class PeftHFLM(HFLM):
+class PeftHFLM(huggingface.HFLM):
     """transformers as lm-eval drives it; an adapter runs unmerged, as peft computes it.
 
     Args:
@@ -69,3 +70,6 @@ class PeftHFLM(HFLM):
         proof = self._proof.as_record() if self._proof else self._full_proof
         record = run_record(self._route, proof, self._watch.counts, self._watch.first)
         return {**super().get_model_info(), "peft_eval": record}
+
+
+finish(huggingface)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lm_eval.models.vllm_causallms import VLLM
+from lm_eval.models import vllm_causallms
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.errors import ConfigError
+from peft_eval.harness.extensions import finish
 from peft_eval.harness.prompts import PromptWatch
 from peft_eval.harness.record import run_record
 from peft_eval.serving.engine import cpu_defaults, engine_dtype
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PeftVLLM(VLLM):
+class PeftVLLM(vllm_causallms.VLLM):
     """vLLM as lm-eval drives it, for a base, an adapter or full weights.
 
     Args:
@@ -101,3 +102,6 @@ class PeftVLLM(VLLM):
         """Returns what lm-eval adds to the results' `config`."""
         proof = self._proof.as_record() if self._proof else self._full_proof
         return {"peft_eval": run_record(self._route, proof, self._watch.counts, self._watch.first)}
+
+
+finish(vllm_causallms)

@@ -82,3 +82,21 @@ def test_the_cpu_build_answers_for_vllm() -> None:
     version = python("from importlib.metadata import version; print(version('vllm'))")
     assert version[0].isdigit()
     assert python("from importlib.metadata import distribution; print(distribution('vllm').metadata['Name'])") == "vllm"
+
+
+@pytest.mark.parametrize("first", ["lm_eval.models.huggingface", "peft_eval.harness.hf_model"])
+def test_either_module_may_be_imported_first(first: str) -> None:
+    code = (
+        f"import {first}; import lm_eval.models.huggingface as theirs;"
+        "from peft_eval.harness.hf_model import PeftHFLM; from lm_eval.api.registry import get_model;"
+        "print(theirs.HFLM is PeftHFLM, get_model('hf') is PeftHFLM)"
+    )
+    assert python(code) == "True True"
+
+
+def test_our_class_alone_changes_nothing_of_lm_eval() -> None:
+    code = (
+        "from peft_eval.harness.hf_model import PeftHFLM; import lm_eval.models.huggingface as theirs;"
+        "print(theirs.HFLM is PeftHFLM)"
+    )
+    assert python(code, PEFT_EVAL_AUTOLOAD="0") == "False"

@@ -35,7 +35,8 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(superni: Path, output: Path, model_args: str):
     return lm_eval(
         "--model", "vllm", "--tasks", "superni_unseen_def",
-        "--model_args", f"{model_args},enforce_eager=True,dtype=float32",
+        "--model_args",
+        f"{model_args},enforce_eager=True,dtype=float32",
         "--metadata", f"superni={superni}", "superni_partial=true", "--output_path", str(output), "--log_samples",
     )  # fmt: skip
 
