@@ -112,7 +112,7 @@ def read_results(folder: Path) -> Results:
 
 def comparison(base: Results, adapter: Results) -> Table:
     """Returns the table: each score with its standard error, and what the adapter gained."""
-    title = f"{SUITE}: kinds of tasks never trained on (score ± standard error)"
+    title = f"{SUITE}: kinds of tasks never trained on (score±standard error)"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("task", no_wrap=True)
     for heading in METRICS.values():
@@ -128,7 +128,7 @@ def compared(metric: str, base: dict[str, float], adapter: dict[str, float]) -> 
     """Returns base, adapter and gain of one metric as text."""
 
     def with_error(scores: dict[str, float]) -> str:
-        return f"{scores[metric]:.1f} ± {scores[f'{metric}_stderr']:.1f}"
+        return f"{scores[metric]:.1f}±{scores[f'{metric}_stderr']:.1f}"
 
     return with_error(base), with_error(adapter), f"{adapter[metric] - base[metric]:+.1f}"
 
