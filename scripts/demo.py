@@ -112,7 +112,7 @@ def read_results(folder: Path) -> Results:
 
 def comparison(base: Results, adapter: Results) -> Table:
     """Returns the table: each score with its standard error, and what the adapter gained."""
-    title = f"{SUITE}: kinds of tasks never trained on (score±standard error)"
+    title = f"{SUITE}: categories the LoRA was not trained on (score±standard error)"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("task", no_wrap=True)
     for heading in METRICS.values():
