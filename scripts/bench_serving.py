@@ -1,6 +1,6 @@
 """Serving a LoRA checkpoint: merged while loading, against stock lm-eval's native LoRA and against the plain base.
 
-    python scripts/bench_serving.py [--rank 16] [--pairs 3] [--output bench_serving.json]
+    python scripts/bench_serving.py [--rank 16] [--pairs 2] [--output bench_serving.json]
 
 Makes a random Llama of about 110M parameters in bfloat16 and a LoRA on all its linear layers, then measures, each in
 a process of its own and in turn: generated tokens per second (64 prompts, 64 new tokens each) and seconds from
@@ -96,7 +96,7 @@ def measure(kind: str, base: str, adapter: str, rank: int, eager: bool) -> dict[
     sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True)
     model._model_generate(prompts[:8], generate=True, sampling_params=sampling)
     rates = []
-    for turn in range(3):
+    for turn in range(2):
         fresh = [[*prompt[:-1], 3 + turn] for prompt in prompts]
         started = time.perf_counter()
         outputs = model._model_generate(fresh, generate=True, sampling_params=sampling)
@@ -128,7 +128,7 @@ def in_own_process(kind: str, base: Path, adapter: Path, rank: int, eager: bool)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--pairs", type=int, default=3, help="how often each kind is started")
+    parser.add_argument("--pairs", type=int, default=2, help="how often each kind is started")
     parser.add_argument("--compiled", action="store_true", help="let vLLM compile where it can")
     parser.add_argument("--output", type=Path, default=Path("bench_serving.json"))
     options = parser.parse_args()

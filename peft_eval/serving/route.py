@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peft_eval.checkpoint.hashing import TOKENIZER_FILES
 from peft_eval.checkpoint.reading import Checkpoint, open_checkpoint, read_json
 from peft_eval.errors import BaseMismatchError, ConfigError, RouteError
 from peft_eval.serving.loader import engine_arguments
@@ -67,7 +68,7 @@ def choose_route(
             raise ConfigError("pretrained= given beside full weights", place=reference, remedy="leave pretrained= out")
         return Route(checkpoint, "full", "the checkpoint is a whole model", checkpoint.folder, checkpoint.folder, {})
     base = checkpoint.base_folder(pretrained, force=force_base)
-    tokenizer = checkpoint.folder if checkpoint.has_tokenizer else base
+    tokenizer = _tokenizer_folder(checkpoint, base)
     _check_vocabulary(checkpoint, base, tokenizer)
     if unmerged:
         return Route(checkpoint, "hf", "peft runs the adapter unmerged", base, tokenizer, {})
@@ -79,6 +80,23 @@ def choose_route(
         raise RouteError(error.problem, place=error.place, remedy="use lm_eval --model hf") from error
     reason = f"{changed} of the base's tensors are merged as they load"
     return Route(checkpoint, "merge", reason, base, tokenizer, engine_arguments(checkpoint.folder))
+
+
+def _tokenizer_folder(checkpoint: Checkpoint, base: Path) -> Path:
+    """Returns the checkpoint's folder if it has a tokenizer or template of its own, else the base's.
+
+    Where both hold the same files the base's is taken: vLLM looks for a model config beside a
+    tokenizer, and waits seconds for one where there is none.
+    """
+    if not checkpoint.has_tokenizer:
+        return base
+    names = (*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+    same = all(_content(checkpoint.folder / name) == _content(base / name) for name in names)
+    return base if same else checkpoint.folder
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _check_vocabulary(checkpoint: Checkpoint, base: Path, tokenizer: Path) -> None:

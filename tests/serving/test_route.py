@@ -28,6 +28,11 @@ def test_a_lora_is_merged(base: Path, tmp_path: Path) -> None:
 def test_the_checkpoints_own_tokenizer_goes_first(base: Path, tmp_path: Path) -> None:
     write_adapter(base, tmp_path, peft.LoraConfig(r=4, target_modules=["q_proj"]))
     tiny_tokenizer(tmp_path)
+    assert choose_route(str(tmp_path)).tokenizer_folder == base  # the same files
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert choose_route(str(tmp_path)).tokenizer_folder == tmp_path
+    (tmp_path / "chat_template.jinja").unlink()
+    tiny_tokenizer(tmp_path, vocab=300)
     assert choose_route(str(tmp_path)).tokenizer_folder == tmp_path
 
 
