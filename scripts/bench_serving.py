@@ -4,8 +4,8 @@
 
 Makes a random Llama of about 110M parameters in bfloat16 and a LoRA on all its linear layers, then measures, each in
 a process of its own and in turn: generated tokens per second (64 prompts, 64 new tokens each) and seconds from
-the constructor to a ready engine. Bytes are what the engine's processes wrote to disk, by the kernel's count. Prints
-ours, the peer and the ratio, and writes JSON.
+the constructor to a ready engine. Bytes are what the engine's processes wrote to disk by the kernel's count, and the
+largest peak of resident memory among them when the engine is ready. Prints ours, the peer and the ratio, writes JSON.
 """
 
 from __future__ import annotations
@@ -66,6 +66,18 @@ def _bytes_written() -> int:
     return sum(process.io_counters().write_bytes for process in [me, *me.children(recursive=True)])
 
 
+def _peak_bytes() -> int:
+    """Returns the largest peak of resident memory among the engine's processes (VmHWM, in kB)."""
+    import psutil
+
+    peaks = []
+    for process in psutil.Process().children(recursive=True):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                peaks.append(int(line.split()[1]) * 1024)
+    return max(peaks)
+
+
 def measure(kind: str, base: str, adapter: str, rank: int, eager: bool) -> dict[str, Any]:
     """Starts one engine through lm-eval's model class and times it; runs in a process of its own."""
     import random
@@ -91,6 +103,7 @@ def measure(kind: str, base: str, adapter: str, rank: int, eager: bool) -> dict[
         started = time.perf_counter()
         model = Stock(pretrained=base, **native, **common)
     start_seconds = time.perf_counter() - started
+    peak_bytes = _peak_bytes()
     draw = random.Random(0)
     prompts = [[draw.randrange(3, VOCABULARY) for _ in range(PROMPT_TOKENS)] for _ in range(PROMPTS)]
     sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True)
@@ -105,6 +118,7 @@ def measure(kind: str, base: str, adapter: str, rank: int, eager: bool) -> dict[
         "tokens_per_second": statistics.median(rates),
         "start_seconds": start_seconds,
         "bytes_written": _bytes_written() - before,
+        "peak_bytes": peak_bytes,
         "answers": [list(output.outputs[0].token_ids) for output in outputs],
     }
 
@@ -119,7 +133,7 @@ def in_own_process(kind: str, base: Path, adapter: Path, rank: int, eager: bool)
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     print(
         f"  {kind:7} {result['tokens_per_second']:8.1f} tokens/s   start {result['start_seconds']:6.1f} s   "
-        f"{result['bytes_written'] / 1e6:6.2f} MB written",
+        f"{result['bytes_written'] / 1e6:6.2f} MB written   peak {result['peak_bytes'] / 1e6:,.0f} MB",
         flush=True,
     )
     return result
@@ -154,6 +168,7 @@ def report(runs: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -
         "tokens_per_second": {k: statistics.median(r["tokens_per_second"] for r in v) for k, v in runs.items()},
         "start_seconds": {k: statistics.median(r["start_seconds"] for r in v) for k, v in runs.items()},
         "bytes_written": {k: statistics.median(r["bytes_written"] for r in v) for k, v in runs.items()},
+        "peak_bytes": {k: statistics.median(r["peak_bytes"] for r in v) for k, v in runs.items()},
         "merged_over_native": median_ratio("merged", "native", "tokens_per_second"),
         "merged_over_base": median_ratio("merged", "base", "tokens_per_second"),
         "start_over_base": median_ratio("merged", "base", "start_seconds"),
