@@ -147,6 +147,9 @@ def make(device: str) -> None:
         pip("install torch, vLLM, peft-eval and its tools", "--editable", f"{ROOT}[vllm,dev]")
     else:
         install_for_cpu()
+    # --no-compile spares minutes, but every start of Python imports this one; compile it where nothing else would.
+    compile_hook = "import py_compile, peft_eval_autoload as hook; py_compile.compile(hook.__file__, doraise=True)"
+    step("compile the import hook", [str(PYTHON), "-c", compile_hook])
     step(
         "check that torch, transformers, peft, vllm and lm_eval import",
         [
