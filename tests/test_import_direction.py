@@ -14,7 +14,7 @@ PACKAGE = ROOT / "peft_eval"
 # The floors, from the ground up. A room may import from its own floor's rooms only if it is the same room.
 FLOORS = (
     ("__init__", "errors", "hookspecs", "resources", "torch_companions"),
-    ("plugins", "data", "checkpoint"),
+    ("plugins", "data", "checkpoint", "sandbox"),
     ("methods", "scoring"),
     ("training", "merging"),
     ("serving",),

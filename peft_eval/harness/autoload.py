@@ -3,7 +3,7 @@
 The line in `peft_eval_autoload.pth` calls `install` whenever Python starts. All it does is put one
 finder on `sys.meta_path`. To stay under a millisecond this module imports nothing but `sys`, and the
 build also installs it by itself, as the top-level module `peft_eval_autoload`, so that starting
-Python imports no package. When one of the few lm-eval modules named below is imported, the finder
+Python imports no package. When one of the few modules named below is imported, the finder
 lets it load and then hands it to `peft_eval.harness.extensions`. `PEFT_EVAL_AUTOLOAD=0` switches it off.
 
 A second duty: lm-eval asks `importlib.metadata` for the version of `vllm`, while vLLM's CPU build
@@ -16,8 +16,9 @@ beside a CPU torch are hidden (`peft_eval.torch_companions` says why).
 
 import sys
 
-# lm-eval module -> the function of peft_eval.harness.extensions that extends it.
+# Module -> the function of peft_eval.harness.extensions that extends it: lm-eval's, and peft for our tuners.
 EXTENDED_MODULES = {
+    "peft": "extend_peft",
     "lm_eval._cli.harness": "extend_command",
     "lm_eval.models": "extend_models",
     "lm_eval.models.huggingface": "extend_hf",

@@ -56,6 +56,13 @@ def extend_command(module: ModuleType) -> None:
     module.HarnessCLI.execute = execute_and_report
 
 
+def extend_peft(module: ModuleType) -> None:
+    """Lets `PeftModel.from_pretrained` load the tuners that methods bring along."""
+    from peft_eval.methods.tuner import register_all
+
+    register_all()
+
+
 def extend_models(module: ModuleType) -> None:
     """Adds the model-free baselines to `--model`."""
     from lm_eval.api.registry import model_registry

@@ -32,6 +32,7 @@ class Method(Protocol):
         mergeable: whether base + adapter is again a model of the base's shape.
         training_defaults: the method's own values for fields of the training specification whose
             default is "the method's" (`learning_rate`, `weight_decay`, `scheduler`, `warmup_ratio`).
+        tuners: adapter types of its own that peft has to know; may be left out.
     """
 
     name: str

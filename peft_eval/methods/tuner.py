@@ -1,0 +1,115 @@
+"""Tuners that the peft library lacks, made known to it so that `PeftModel.from_pretrained` loads their checkpoints.
+
+peft keeps its types in a closed enum, but looks classes up in dictionaries by `peft_type`; a plain
+string there is enough for `get_peft_model`, `save_pretrained` and `from_pretrained`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from peft_eval.errors import PluginError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Tuner:
+    """A type of adapter beyond peft's own; classes are named as `module:attribute` and imported when peft is.
+
+    Attributes:
+        peft_type: as `adapter_config.json` names it, upper case.
+        config: its subclass of `peft.PeftConfig`.
+        model: its subclass of `peft.tuners.tuners_utils.BaseTuner`.
+        prefix: what its parameters' names contain, by which peft tells them from the base's.
+        blocks: a function `(adapter_config: dict, tensors: dict[str, Tensor]) -> list[Block]` that gives the
+            adapter in dense form, if an engine can serve it so.
+    """
+
+    peft_type: str
+    config: str
+    model: str
+    prefix: str
+    blocks: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A trained bottleneck beside one sublayer of the base, in dense form, as an engine serves it.
+
+    The sublayer's output o becomes o + scale · (up · act(down · h + down_bias) + up_bias), where h is o itself
+    (sequential) or the sublayer's input (parallel). What is added to the residual stream is that sum.
+
+    Attributes:
+        module: the sublayer's name in the base, e.g. `model.layers.0.self_attn`.
+        reads: what h is.
+        down: (bottleneck, hidden).
+        up: (hidden, bottleneck).
+        down_bias: (bottleneck,) or None.
+        up_bias: (hidden,) or None.
+        activation: a key of `transformers.activations.ACT2FN`.
+        scale: the factor.
+    """
+
+    module: str
+    reads: Literal["output", "input"]
+    down: torch.Tensor
+    up: torch.Tensor
+    down_bias: torch.Tensor | None
+    up_bias: torch.Tensor | None
+    activation: str
+    scale: float = 1.0
+
+
+def imported(target: str) -> Any:
+    """Imports `module:attribute`.
+
+    Raises:
+        PluginError: there is no such module or attribute.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{target} cannot be imported: {error}", remedy="update or uninstall its package") from error
+
+
+def register(tuner: Tuner) -> None:
+    """Makes one tuner known to peft, once.
+
+    Raises:
+        PluginError: peft, or another package, has a type of that name.
+    """
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+
+    configs: dict[Any, Any] = PEFT_TYPE_TO_CONFIG_MAPPING
+    config = imported(tuner.config)
+    known = configs.get(tuner.peft_type)
+    if known is config:
+        return
+    if known is not None:
+        raise PluginError(
+            f"adapter type {tuner.peft_type!r} comes from both {known.__module__} and {config.__module__}",
+            remedy="uninstall one of them, or ask its author to rename it",
+        )
+    configs[tuner.peft_type] = config
+    models: dict[Any, Any] = PEFT_TYPE_TO_TUNER_MAPPING
+    prefixes: dict[Any, Any] = PEFT_TYPE_TO_PREFIX_MAPPING
+    models[tuner.peft_type] = imported(tuner.model)
+    prefixes[tuner.peft_type] = tuner.prefix
+
+
+def register_all() -> None:
+    """Makes every method's tuners known to peft; the import hook calls this when peft is imported."""
+    for tuner in all_tuners().values():
+        register(tuner)
+
+
+def all_tuners() -> dict[str, Tuner]:
+    """Returns the tuners of every installed method, by adapter type."""
+    from peft_eval.plugins import methods
+
+    return {tuner.peft_type: tuner for method in methods().values() for tuner in getattr(method, "tuners", ())}
