@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from peft_eval.data.location import LAYOUTS, environment_variable
+
 _ROOT = Path(__file__).parent.parent
 
 
@@ -40,7 +42,8 @@ def tasks_root() -> Path:
 @pytest.fixture(autouse=True)
 def no_data_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps the environment of whoever runs the tests out of them."""
-    monkeypatch.delenv("PEFT_EVAL_SUPERNI", raising=False)
+    for name in LAYOUTS:
+        monkeypatch.delenv(environment_variable(name), raising=False)
 
 
 class TinySuperNI:

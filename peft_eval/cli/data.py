@@ -42,13 +42,13 @@ def superni(output: Path | None, url: str | None, sha256: str | None, trust_firs
       peft-eval train --data superni ...
     """
     from peft_eval.data.fetch import fetch
-    from peft_eval.data.superni.location import fetched_folder
+    from peft_eval.data.location import fetched_folder
     from peft_eval.data.superni.official import OFFICIAL_ARCHIVE, check_official
 
     spec = replace(
         OFFICIAL_ARCHIVE, url=url or OFFICIAL_ARCHIVE.url, sha256=(sha256 or "").lower() or OFFICIAL_ARCHIVE.sha256
     )
-    folder = output or fetched_folder()
+    folder = output or fetched_folder("superni")
     record, new = fetch(spec, folder, check=check_official, trust_first_download=trust_first_download)
     state = f"{record.files} files" if new else "already there"
     click.echo(f"{folder}: {state}, commit {record.commit[:12]}, archive sha256 {record.sha256}")

@@ -158,10 +158,10 @@ def suites_check() -> Check:
 
 def superni_check() -> Check:
     """Looks for the Super-NaturalInstructions files."""
-    from peft_eval.data.superni.location import superni_folder
+    from peft_eval.data.location import data_folder
 
     try:
-        folder = superni_folder(None)
+        folder = data_folder("superni")
     except DataError as error:
         return Check("SuperNI data", "note", f"none at {error.place}", error.remedy)
     return Check("SuperNI data", "ok", f"{sum(1 for _ in (folder / 'tasks').glob('*.json'))} task files in {folder}")

@@ -13,8 +13,8 @@ from typing import Any
 from lm_eval.api.task import ConfigurableTask
 
 from peft_eval.data.encoding import encode_source, encoding_named
+from peft_eval.data.location import data_folder
 from peft_eval.data.superni.evaluation import EvaluationTasks, evaluation_tasks
-from peft_eval.data.superni.location import superni_folder
 from peft_eval.data.superni.task import Task, evaluation_instances
 from peft_eval.errors import ConfigError
 from peft_eval.scoring.rouge import gpt2_rouge, missing_gpt2_tokenizer, stemmed_rouge
@@ -77,7 +77,7 @@ class SuperNITask(ConfigurableTask):
 
         options, metadata = dict(dataset_kwargs or {}), self.config.metadata
         self._rouge = _rouge_for(options["track"], metadata)
-        folder = superni_folder(metadata.get("superni"))
+        folder = data_folder("superni", metadata.get("superni"))
         found = evaluation_tasks(folder.resolve(), options["track"])
         category = options["category"]
         found.require(category, part_is_enough=_asked_for_part(metadata))

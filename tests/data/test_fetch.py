@@ -360,7 +360,7 @@ def official(tiny_superni) -> dict[str, bytes]:
 
 
 def test_the_command(server: Server, official: dict[str, bytes], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("peft_eval.data.superni.location.user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setattr("peft_eval.data.location.user_cache_path", lambda name: tmp_path / "cache")
     server.content = archive(official)
     runner = CliRunner()
     done = runner.invoke(command, ["get", "superni", "--url", server.url])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from peft_eval.data.location import data_folder
 from peft_eval.data.source import Selection
-from peft_eval.data.superni.location import superni_folder
 from peft_eval.data.superni.source import SuperNISource, examples_sha256
 from peft_eval.errors import ConfigError, DataError, ManyErrors
 
@@ -100,15 +100,15 @@ def test_a_training_list_with_test_tasks_is_refused(tiny_superni) -> None:
 
 
 def test_folder_given_else_environment_else_cache(tiny_superni, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("peft_eval.data.superni.location.user_cache_path", lambda name: tmp_path / "cache")
+    monkeypatch.setattr("peft_eval.data.location.user_cache_path", lambda name: tmp_path / "cache")
     with pytest.raises(DataError, match="peft-eval data get superni"):
-        superni_folder(None)
+        data_folder("superni")
     (tmp_path / "cache" / "superni" / "tasks").mkdir(parents=True)
-    assert superni_folder(None) == tmp_path / "cache" / "superni"
+    assert data_folder("superni") == tmp_path / "cache" / "superni"
     monkeypatch.setenv("PEFT_EVAL_SUPERNI", str(tiny_superni.folder))
-    assert superni_folder(None) == tiny_superni.folder
+    assert data_folder("superni") == tiny_superni.folder
     with pytest.raises(DataError, match="as given"):
-        superni_folder(str(tmp_path / "nowhere"))
+        data_folder("superni", str(tmp_path / "nowhere"))
 
 
 def test_real_training_tasks(shared_data: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from peft_eval.data.encoding import Encoding, encode_source, encoding_named
 from peft_eval.data.source import Example, Selection, TrainingData
-from peft_eval.data.superni.location import superni_folder
+from peft_eval.data.location import data_folder
 from peft_eval.data.superni.reader import read_tasks, split_list, task_file
 from peft_eval.data.superni.task import Task, instances_to_read, training_instances
 from peft_eval.data.superni.tracks import official_test_tasks
@@ -32,7 +32,7 @@ class SuperNISource:
         encoding = encoding_named(selection.encoding, place="encoding")
         if selection.instances_per_task < 1:
             raise ConfigError(f"{selection.instances_per_task} is not a positive number", place="instances_per_task")
-        folder = superni_folder(location)
+        folder = data_folder("superni", location)
         names, notes = _training_names(folder)
         if selection.tasks is not None:
             names = _drawn(names, selection.tasks, selection.seed, folder)
