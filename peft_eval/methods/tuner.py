@@ -44,7 +44,8 @@ class Block:
     (sequential) or the sublayer's input (parallel). What is added to the residual stream is that sum.
 
     Attributes:
-        module: the sublayer's name in the base, e.g. `model.layers.0.self_attn`.
+        module: the module whose output o is, by its name in the base: the sublayer's last one, e.g.
+            `model.layers.0.self_attn`, Gemma's `model.layers.0.post_feedforward_layernorm`, OPT's `...layers.0.fc2`.
         reads: what h is.
         down: (bottleneck, hidden).
         up: (hidden, bottleneck).
@@ -52,6 +53,8 @@ class Block:
         up_bias: (hidden,) or None.
         activation: a key of `transformers.activations.ACT2FN`.
         scale: the factor.
+        entry: for `reads="input"`, the module whose input h is, where that is not `module`'s own: the sublayer's first
+            one, e.g. OPT's `...layers.0.fc1`.
     """
 
     module: str
@@ -62,6 +65,7 @@ class Block:
     up_bias: torch.Tensor | None
     activation: str
     scale: float = 1.0
+    entry: str | None = None
 
 
 def imported(target: str) -> Any:
