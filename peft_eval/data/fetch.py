@@ -1,5 +1,6 @@
-"""Fetches a pinned archive: resumes, checks its hash, unpacks it safely, and puts it in place in one step.
+"""Fetches a pinned archive: resumes, checks its content, unpacks it safely, and puts it in place in one step.
 
+The content is checked by the archive's hash where one is known, else against the files that git lists for the commit.
 A fetch can be stopped at any moment and run again. Two at once wait for each other. The folder appears whole or not
 at all, with `fetched.json` in it, which says where it came from.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from peft_eval.data.commit_files import check_files, files_of_commit
 from peft_eval.data.download import download
 from peft_eval.data.unpack import unpack
 from peft_eval.errors import DataError
@@ -32,15 +34,17 @@ class ArchiveSpec:
     Attributes:
         url: where it is.
         commit: the full commit id; the data is known by it.
-        sha256: hash of the archive's bytes. None where it is not known to us: then the user has to give one, or to
-            trust the first download, whose hash is kept beside the data and asked of every later one.
+        sha256: hash of the archive's bytes, None where it is not known: hosts pack archives anew now and then.
         folders: the folders below the archive's root that are wanted.
+        repository: where git fetches the commit's list of files from; without it and without a hash the user has to
+            give one, or to trust the first download, whose hash is kept beside the data and asked of every later one.
     """
 
     url: str
     commit: str
     sha256: str | None
     folders: tuple[str, ...]
+    repository: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,16 @@ def fetch(
                     place=str(destination),
                     remedy="name another folder with --output",
                 )
-            if known is None and not trust_first_download:
+            if known is None and not trust_first_download and spec.repository is None:
                 raise _no_hash(spec)
-            return _fetch(spec, destination, known, check), True
+            by_commit = known is None and not trust_first_download
+            return _fetch(spec, destination, known, check, by_commit=by_commit), True
 
 
-def _fetch(spec: ArchiveSpec, destination: Path, known: str | None, check: Callable[[Path], None]) -> Fetched:
+def _fetch(
+    spec: ArchiveSpec, destination: Path, known: str | None, check: Callable[[Path], None], *, by_commit: bool
+) -> Fetched:
+    expected = files_of_commit(str(spec.repository), spec.commit, spec.folders) if by_commit else None
     archive = destination.with_name(f".{destination.name}-{spec.commit[:12]}.tar.gz.part")
     download(spec.url, archive)
     with archive.open("rb") as file:
@@ -106,6 +114,8 @@ def _fetch(spec: ArchiveSpec, destination: Path, known: str | None, check: Calla
             folder = Path(temporary) / "data"
             folder.mkdir()
             files = unpack(archive, folder, spec.folders)
+            if expected is not None:
+                check_files(folder, expected, spec.url)
             check(folder)
             record = Fetched(spec.url, spec.commit, found, files)
             (folder / RECORD_NAME).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -224,6 +225,28 @@ def test_without_a_known_hash_the_first_download_has_to_be_trusted(
         get()
 
 
+def test_without_a_known_hash_the_commit_proves_the_files(server: Server, tmp_path: Path) -> None:
+    upstream = tmp_path / "upstream"
+    for name, content in FILES.items():
+        (upstream / name).parent.mkdir(parents=True, exist_ok=True)
+        (upstream / name).write_bytes(content)
+    for step in (["init", "-q"], ["config", "uploadpack.allowFilter", "true"], ["add", "-A"]):
+        subprocess.run(["git", "-C", upstream, *step], check=True)
+    identity = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+    subprocess.run(["git", "-C", upstream, *identity, "commit", "-q", "-m", "data"], check=True)
+    head = subprocess.run(["git", "-C", upstream, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    spec = ArchiveSpec(server.url, head.stdout.strip(), None, ("tasks", "splits"), upstream.as_uri())
+
+    server.content = archive({**FILES, "tasks/a.json": b"[]"})
+    with pytest.raises(DataError, match=r"not those of the pinned commit: 1 changed \(tasks/a.json\)"):
+        fetch(spec, tmp_path / "data", check=accept)
+    assert not (tmp_path / "data").exists()
+    server.content = archive(FILES)
+    record, new = fetch(spec, tmp_path / "data", check=accept)
+    assert new and record.files == 2 and (tmp_path / "data" / "tasks" / "a.json").read_bytes() == b"{}"
+    assert json.loads(hash_file(tmp_path / "data").read_text()) == {spec.commit: sha256(server.content)}
+
+
 @pytest.mark.parametrize("status", [404, 403, 500])
 def test_a_server_that_refuses(get: Callable, server: Server, status: int) -> None:
     server.status = status
@@ -361,6 +384,8 @@ def official(tiny_superni) -> dict[str, bytes]:
 
 def test_the_command(server: Server, official: dict[str, bytes], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("peft_eval.data.location.user_cache_path", lambda name: tmp_path / "cache")
+    nowhere = replace(OFFICIAL_ARCHIVE, repository=(tmp_path / "nowhere").as_uri())
+    monkeypatch.setattr("peft_eval.data.superni.official.OFFICIAL_ARCHIVE", nowhere)
     server.content = archive(official)
     runner = CliRunner()
     done = runner.invoke(command, ["get", "superni", "--url", server.url])
