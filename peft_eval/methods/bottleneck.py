@@ -48,19 +48,21 @@ TRAINING_DEFAULTS: Mapping[str, Any] = {
 }
 Position = Literal["attention", "ffn"]
 Start = Literal["bert", "mam", "houlsby"]
+ACTIVATION = "Activation in the bottleneck, as transformers names it."
+POSITIONS = "Sublayers with an adapter: attention, ffn."
+REDUCTION = "Hidden size divided by the bottleneck's width."
+SCALE = "Factor of what is added; learned starts at 1."
 START = "First weights: bert N(0, 0.02²), houlsby N(0, 0.01²) cut at 0.02, mam Kaiming and zero: the base."
 
 
-class BottleneckOptions(MethodOptions):
-    """Options of every bottleneck adapter; a method's own defaults are in the module's table."""
+class SizedOptions(MethodOptions):
+    """Options of everything with a bottleneck; a method's own defaults are in its module's table."""
 
     size: int | None = Field(None, ge=1, description="Width of the bottleneck. Default: the hidden size / --reduction.")
-    reduction: float | None = Field(None, gt=0, description="Hidden size divided by the bottleneck's width.")
-    activation: str = Field("silu", description="Activation in the bottleneck, as transformers names it.")
+    reduction: float | None = Field(None, gt=0, description=REDUCTION)
+    activation: str = Field("silu", description=ACTIVATION)
     adapter_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on what the adapter adds.")
-    positions: list[Position] = Field(["attention", "ffn"], description="Sublayers with an adapter: attention, ffn.")
-    scale: float | Literal["learned"] = Field(1.0, description="Factor of what is added; learned starts at 1.")
-    start: Start = Field("bert", description=START)
+    positions: list[Position] = Field(["attention", "ffn"], description=POSITIONS)
 
     @field_validator("positions")
     @classmethod
@@ -69,15 +71,8 @@ class BottleneckOptions(MethodOptions):
             raise ValueError("names no sublayer: attention, ffn or both")
         return [one for one in ("attention", "ffn") if one in positions]
 
-    @field_validator("scale", mode="before")
-    @classmethod
-    def _is_not_zero(cls, scale: Any) -> Any:
-        if scale in (0, "0", 0.0):
-            raise ValueError("a scale of 0 adds nothing")
-        return scale
-
     @model_validator(mode="after")
-    def _size_or_reduction(self) -> BottleneckOptions:
+    def _size_or_reduction(self) -> SizedOptions:
         if self.size is not None and self.reduction is not None:
             if "reduction" in self.model_fields_set:
                 raise ValueError("size and reduction exclude each other: give one of them")
@@ -85,6 +80,20 @@ class BottleneckOptions(MethodOptions):
         if self.size is None and self.reduction is None:
             raise ValueError("neither size nor reduction is given")
         return self
+
+
+class BottleneckOptions(SizedOptions):
+    """Options of every bottleneck adapter."""
+
+    scale: float | Literal["learned"] = Field(1.0, description=SCALE)
+    start: Start = Field("bert", description=START)
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _is_not_zero(cls, scale: Any) -> Any:
+        if scale in (0, "0", 0.0):
+            raise ValueError("a scale of 0 adds nothing")
+        return scale
 
 
 class AdapterOptions(BottleneckOptions):
@@ -103,28 +112,28 @@ class AdapterOptions(BottleneckOptions):
 class HoulsbyOptions(BottleneckOptions):
     """houlsby's defaults."""
 
-    reduction: float | None = Field(16, gt=0, description="Hidden size divided by the bottleneck's width.")
+    reduction: float | None = Field(16, gt=0, description=REDUCTION)
 
 
 class PfeifferOptions(HoulsbyOptions):
     """pfeiffer's defaults."""
 
-    activation: str = Field("relu", description="Activation in the bottleneck, as transformers names it.")
-    positions: list[Position] = Field(["ffn"], description="Sublayers with an adapter: attention, ffn.")
+    activation: str = Field("relu", description=ACTIVATION)
+    positions: list[Position] = Field(["ffn"], description=POSITIONS)
 
 
 class ParallelOptions(PfeifferOptions):
     """parallel's defaults."""
 
-    reduction: float | None = Field(2, gt=0, description="Hidden size divided by the bottleneck's width.")
-    scale: float | Literal["learned"] = Field(4.0, description="Factor of what is added; learned starts at 1.")
+    reduction: float | None = Field(2, gt=0, description=REDUCTION)
+    scale: float | Literal["learned"] = Field(4.0, description=SCALE)
     start: Start = Field("mam", description=START)
 
 
 class ScaledParallelOptions(ParallelOptions):
     """scaled_parallel's defaults."""
 
-    scale: float | Literal["learned"] = Field("learned", description="Factor of what is added; learned starts at 1.")
+    scale: float | Literal["learned"] = Field("learned", description=SCALE)
 
 
 class BottleneckMethod:

@@ -105,11 +105,20 @@ class BottleneckLayer(SublayerAdapter):
             self.bottleneck_gate[name] = gate = nn.Linear(hidden, 1)
             start(gate, "bert", is_up=False)
 
+    def down(self, adapter: str, hidden: torch.Tensor) -> torch.Tensor:
+        """Returns the bottleneck before its activation: (..., hidden) -> (..., size)."""
+        return self.bottleneck_down[adapter](hidden)
+
+    def up(self, adapter: str, inner: torch.Tensor) -> torch.Tensor:
+        """Returns the bottleneck's output: (..., size) -> (..., hidden)."""
+        return self.bottleneck_up[adapter](inner)
+
     def change(self, adapter: str, output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
         """Returns s · gate(h) · up(act(down(h)))."""
-        config, down = self.configs[adapter], self.bottleneck_down[adapter]
-        hidden = self._cast_input_dtype(output if config.reads == "output" else given, dtype_of(down))
-        added = self.bottleneck_up[adapter](ACT2FN[config.activation](down(hidden)))
+        config = self.configs[adapter]
+        dtype = dtype_of(self.bottleneck_down[adapter])
+        hidden = self._cast_input_dtype(output if config.reads == "output" else given, dtype)
+        added = self.up(adapter, ACT2FN[config.activation](self.down(adapter, hidden)))
         scale = self.bottleneck_scale.get(adapter, config.scale)
         added = nn.functional.dropout(added * scale, config.dropout, self.training)
         if adapter in self.bottleneck_gate:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, BloomConfig, MambaConfig
 from peft_eval.errors import ConfigError, RouteError
 from peft_eval.methods.bottleneck import AdapterOptions, BottleneckOptions, ParallelOptions, bottleneck_methods, wrapped
 from peft_eval.methods.bottleneck_tuner import blocks
+from tests.methods.adapting import adapt, disturb
 from tests.methods.bases import ARCHITECTURES, forward, tiny
 from tests.methods.hooked import apply_blocks
 from tests.tiny import tiny_llama
@@ -22,17 +23,7 @@ METHODS = {method.name: method for method in bottleneck_methods()}
 
 
 def adapted(name, model, **options):
-    method = METHODS[name]
-    fitted = method.fit(model, method.options(**options))
-    return method.prepare(model, fitted, base_id="").eval()
-
-
-def disturb(model, scale=0.05):
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(scale * torch.randn_like(weight))
+    return adapt(METHODS[name], model, **options)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
