@@ -56,6 +56,14 @@ class ProbeError(PeftEvalError):
     """The adapter changes nothing, or merged and unmerged model differ too much."""
 
 
+class JudgeError(PeftEvalError):
+    """A judge that cannot be reached, refuses the key, or cannot be run here."""
+
+
+class SandboxError(PeftEvalError):
+    """Model-written code that cannot be run in isolation."""
+
+
 class PluginError(PeftEvalError):
     """A plugin that breaks the contract of `peft_eval.hookspecs`."""
 

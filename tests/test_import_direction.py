@@ -15,7 +15,7 @@ PACKAGE = ROOT / "peft_eval"
 FLOORS = (
     ("__init__", "errors", "hookspecs", "resources", "torch_companions"),
     ("plugins", "data", "checkpoint", "sandbox"),
-    ("methods", "scoring"),
+    ("methods", "scoring", "judging"),
     ("training", "merging"),
     ("serving",),
     ("harness",),
