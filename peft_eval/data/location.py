@@ -41,8 +41,11 @@ LAYOUTS = {
         "the gold passage task: tydiqa-goldp-v1.1-{train,dev}.json or secondary_task/*.parquet",
     ),
     "human_eval": Layout("HumanEval", ("HumanEval.jsonl.gz", "HumanEval.jsonl"), "HumanEval.jsonl.gz"),
+    # The answers to beat are the output_1 of the annotations; results/text_davinci_003/model_outputs.json holds others.
     "alpaca_eval": Layout(
-        "AlpacaEval", ("results/text_davinci_003/model_outputs.json",), "results/text_davinci_003/model_outputs.json"
+        "AlpacaEval",
+        ("alpaca_eval.json", "results/*/alpaca_eval_gpt4/annotations.json"),
+        "alpaca_eval.json, or results/*/alpaca_eval_gpt4/annotations.json",
     ),
     "toxigen": Layout("ToxiGen", ("hate_*.txt",), "hate_*.txt"),
     "truthfulqa": Layout("TruthfulQA", ("TruthfulQA.csv",), "TruthfulQA.csv"),
