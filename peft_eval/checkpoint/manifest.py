@@ -62,16 +62,20 @@ class TextRecord(_Part):
         tokenizer_sha256: hash over the tokenizer's files.
         adds_bos: whether a BOS id was put before each prompt.
         adds_eos: whether an EOS id was put after each answer.
-        chat_template_sha256: hash of the chat template, None when text is used as it is.
-        max_source_tokens, max_target_tokens: length limits of training.
+        template: `plain`, `tulu` or `tokenizer`, as `--template` chose.
+        chat_template_sha256: hash of the chat template (the file chat_template.jinja), None when text is used as it is.
+        max_source_tokens, max_target_tokens: length limits of training on plain text.
+        max_conversation_tokens: the limit of training with a chat template.
     """
 
     tokenizer_sha256: str | None = None
     adds_bos: bool | None = None
     adds_eos: bool | None = None
+    template: str | None = None
     chat_template_sha256: str | None = None
     max_source_tokens: int | None = None
     max_target_tokens: int | None = None
+    max_conversation_tokens: int | None = None
 
 
 class TrainingRecord(_Part):

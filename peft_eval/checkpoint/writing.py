@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+CHAT_TEMPLATE = "chat_template.jinja"
 # What else a folder's tokenizer may consist of, besides the files its hash covers.
 TOKENIZER_COMPANIONS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
+    CHAT_TEMPLATE,
 )
 # What a checkpoint of either kind is made of: replaced, or removed, when another takes its place.
 CHECKPOINT_PATTERNS = (
@@ -37,6 +38,7 @@ CHECKPOINT_PATTERNS = (
     "adapter_config.json",
     "config.json",
     "generation_config.json",
+    CHAT_TEMPLATE,
 )
 
 

@@ -62,10 +62,12 @@ def superni(output: Path | None, url: str | None, sha256: str | None, trust_firs
 @click.argument("source", metavar="NAME[:LOCATION]")
 @click.option("--encoding", default="def", show_default=True, help="How prompts are made.")
 @click.option("--tasks", type=click.IntRange(min=1), help="Draw so many tasks. Default: all.")
-@click.option("--instances-per-task", type=click.IntRange(min=1), default=100, show_default=True, help="At most.")
+@click.option("--instances-per-task", type=click.IntRange(min=1), help="At most. Default: the source's own.")
 @click.option("--seed", default=42, show_default=True, help="Seeds the draw.")
 @click.option("--examples", type=click.IntRange(min=0), default=1, show_default=True, help="Print so many examples.")
-def show(source: str, encoding: str, tasks: int | None, instances_per_task: int, seed: int, examples: int) -> None:
+def show(
+    source: str, encoding: str, tasks: int | None, instances_per_task: int | None, seed: int, examples: int
+) -> None:
     """Check a source of training data and show what a run would see of it.
 
     Every file is read; broken ones are listed together.
@@ -92,4 +94,9 @@ def show(source: str, encoding: str, tasks: int | None, instances_per_task: int,
     for note in data.notes:
         click.echo(f"note: {note}")
     for example in data.examples[:examples]:
-        click.echo(f"\n--- {example.task}, {example.instance_id}\n{example.source}|{example.target}|")
+        shown = (
+            f"{example.source}|{example.target}|"
+            if example.is_pair and not data.chat
+            else "\n".join(f"<{message.role}> {message.content}" for message in example.messages)
+        )
+        click.echo(f"\n--- {example.task}, {example.instance_id}\n{shown}")

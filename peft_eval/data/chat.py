@@ -2,12 +2,16 @@
 
     <|system|>\n{content}\n<|user|>\n{content}\n<|assistant|>\n{content}</s>\n ... <|assistant|>\n
 
-An answer's prefix follows the last header directly, since that ends in a line break.
+An answer's prefix follows the last header directly, since that ends in a line break. The original strips contents
+in training and leaves them alone in its evaluation; `TULU_TEMPLATE` strips, so that a checkpoint meets what it learnt,
+and `tulu_prompt` does not, so that the TÜLU suites ask as the original does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from peft_eval.data.source import Message
 
 ROLES = ("system", "user", "assistant")
 ANSWER_HEADER = "<|assistant|>\n"
@@ -17,7 +21,7 @@ TULU_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}"
     "{{ '<|assistant|>\n' + message['content'].strip() + eos_token + '\n' }}"
     "{% else %}"
-    "{{ '<|' + message['role'] + '|>\n' + message['content'] + '\n' }}"
+    "{{ '<|' + message['role'] + '|>\n' + message['content'].strip() + '\n' }}"
     "{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
@@ -45,3 +49,36 @@ def tulu_prompt(messages: Iterable[Mapping[str, str]] | str, *, answer_prefix: s
         else:
             text += f"<|{turn['role']}|>\n{turn['content']}\n"
     return text + ANSWER_HEADER + answer_prefix
+
+
+def tulu_conversation(messages: Sequence[Message], *, eos: str) -> tuple[str, list[tuple[int, int]]]:
+    """Returns a conversation as training text, and where in it the loss is computed.
+
+    Source: `encode_with_messages_format` in open-instruct's finetune.py. What is masked there are the turns of others
+    with the header of the answer that follows; so the line break after an earlier answer's EOS is learnt too.
+
+    Args:
+        messages: the turns.
+        eos: the tokenizer's EOS token as text.
+
+    Returns:
+        The text, and (start, end) of each stretch that is learnt, in characters.
+
+    Raises:
+        ValueError: a role that is none of the three.
+    """
+    text = ""
+    answers: list[tuple[int, int]] = []
+    header_is_masked = False
+    for turn in messages:
+        if turn.role not in ROLES:
+            raise ValueError(f"role {turn.role!r} is none of {', '.join(ROLES)}")
+        start = len(text)
+        text += f"<|{turn.role}|>\n{turn.content.strip()}"
+        if turn.role == "assistant":
+            text += eos
+            answers.append((start + len(ANSWER_HEADER) * header_is_masked, len(text) + 1))
+        text += "\n"
+        header_is_masked = turn.role != "assistant"
+    text = text.strip()
+    return text, [(start, min(end, len(text))) for start, end in answers]

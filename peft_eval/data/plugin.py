@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 @hookspecs.hookimpl
 def peft_eval_datasets() -> Iterable[DataSource]:
-    """Returns the real and the made data source; imported here so that naming plugins stays cheap."""
+    """Returns the built-in data sources; imported here so that naming plugins stays cheap."""
+    from peft_eval.data.messages.source import MessagesSource
     from peft_eval.data.mini.source import MiniSource
     from peft_eval.data.superni.source import SuperNISource
 
-    return [SuperNISource(), MiniSource()]
+    return [SuperNISource(), MiniSource(), MessagesSource()]

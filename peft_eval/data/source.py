@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Message(NamedTuple):
+    """One turn: `role` is system, user or assistant; `content` is its text, verbatim."""
+
+    role: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example, already encoded as text.
+    """One training example: a conversation, of which the assistant's turns are what is learnt.
+
+    A prompt with its answer is a conversation of two turns; `Example.pair` makes one.
 
     Attributes:
         task: name of the task it belongs to.
         category: the task's category.
         instance_id: the instance's id; where a file has none, `<task>#<index in the file>`.
-        source: the prompt, verbatim.
-        target: the answer that the loss is computed on, verbatim.
+        messages: the turns.
     """
 
     task: str
     category: str
     instance_id: str
-    source: str
-    target: str
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def pair(cls, task: str, category: str, instance_id: str, source: str, target: str) -> Example:
+        """Returns an example of one prompt and the answer that the loss is computed on."""
+        return cls(task, category, instance_id, (Message("user", source), Message("assistant", target)))
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is one prompt and one answer."""
+        return [message.role for message in self.messages] == ["user", "assistant"]
+
+    @property
+    def source(self) -> str:
+        """The prompt of a pair, verbatim; of a conversation, its first turn."""
+        return self.messages[0].content
+
+    @property
+    def target(self) -> str:
+        """The answer of a pair, verbatim; of a conversation, its last turn."""
+        return self.messages[-1].content
+
+    @property
+    def place(self) -> str:
+        """Where it is, for an error."""
+        return f"{self.task}, instance {self.instance_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """An example that was not trained on, of a task that was.
+
+    Attributes:
+        example: as training would have encoded it.
+        references: every answer that counts as right.
+    """
+
+    example: Example
+    references: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +79,13 @@ class Selection:
 
     Attributes:
         tasks: how many tasks to take (drawn with `seed`); None takes all.
-        instances_per_task: at most so many instances of each task.
+        instances_per_task: at most so many instances of each task; None leaves it to the source.
         encoding: name of the prompt encoding, e.g. `def` or `def_pos2`.
         seed: seeds the draw of tasks and instances.
     """
 
     tasks: int | None = None
-    instances_per_task: int = 100
+    instances_per_task: int | None = None
     encoding: str = "def"
     seed: int = 42
 
@@ -52,6 +100,7 @@ class TrainingData:
         examples: the examples, in order.
         content_sha256: hash over every example's fields, in order.
         notes: what a reader should know (e.g. "12 tasks have fewer than 100 instances").
+        chat: whether the examples are conversations, which a chat template turns into text.
     """
 
     source: str
@@ -59,10 +108,14 @@ class TrainingData:
     examples: list[Example]
     content_sha256: str
     notes: list[str] = field(default_factory=list)
+    chat: bool = False
 
 
 class DataSource(Protocol):
-    """A named source of training examples."""
+    """A named source of training examples.
+
+    A source may also have `held_out`, as `HoldsOut` says; the memorization suites need it.
+    """
 
     name: str
     summary: str
@@ -79,3 +132,32 @@ class DataSource(Protocol):
             ConfigError: the encoding or location does not exist.
         """
         ...
+
+
+class HoldsOut(Protocol):
+    """What a source does besides, so that memorization can be measured on it."""
+
+    def held_out(
+        self, location: str | None, selection: Selection, trained: Mapping[str, Sequence[str]]
+    ) -> list[HeldOut]:
+        """Returns examples of the trained tasks that this selection never trains on.
+
+        Args:
+            location: what follows `NAME:`, or None.
+            selection: as given to `load`.
+            trained: the ids of the instances trained on, by task.
+
+        Raises:
+            DataError, ConfigError: as `load`.
+        """
+        ...
+
+
+def examples_sha256(examples: Iterable[Example]) -> str:
+    """Returns a hash over every example's fields, in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        said = [example.source, example.target] if example.is_pair else [example.messages]
+        fields = (example.task, example.category, example.instance_id, *said)
+        digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

@@ -133,19 +133,20 @@ def padded_batch(rows: Sequence[TokenRow], *, pad_token_id: int) -> dict[str, An
     a small model, runs on the last `logits_to_keep` positions alone.
 
     Returns:
-        `input_ids`, `attention_mask`, `position_ids` (rows, longest); `labels` (rows, longest
-        answer + 1), of which the first is always ignored, as are prompts and padding. The mask and
-        positions are left out where nothing is padded.
+        `input_ids`, `attention_mask`, `position_ids` (rows, longest); `labels` (rows, longest stretch
+        from a first learnt token to the end + 1), of which the first is always ignored, as is all that
+        is not learnt. The mask and positions are left out where nothing is padded.
     """
     longest = max(len(row) for row in rows)
-    kept = max(row.target_tokens for row in rows) + 1
+    kept = max(len(row) - row.source_tokens for row in rows) + 1
     ids = np.full((len(rows), longest), pad_token_id, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)
     labels = np.full((len(rows), kept), IGNORED, dtype=np.int64)
     for row, into, seen, label in zip(rows, ids, mask, labels, strict=True):
         into[longest - len(row) :] = row.ids
         seen[longest - len(row) :] = 1
-        label[kept - row.target_tokens :] = row.ids[row.source_tokens :]
+        tail = len(row) - row.source_tokens
+        label[kept - tail :] = np.where(row.learnt[row.source_tokens :], row.ids[row.source_tokens :], IGNORED)
     batch = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), "logits_to_keep": kept}
     if not mask.all():
         batch["attention_mask"] = torch.from_numpy(mask)
@@ -160,17 +161,11 @@ def packed_batch(rows: Sequence[TokenRow]) -> dict[str, Any]:
     it uses its variable-length kernels).
 
     Returns:
-        `input_ids`, `position_ids` (1, tokens); `logits_to_keep` (answer tokens,), the positions that
-        predict an answer token; `labels` (1, answer tokens + 1), one ignored, then those tokens.
+        `input_ids`, `position_ids` (1, tokens); `logits_to_keep` (learnt tokens,), the positions that
+        predict a learnt token; `labels` (1, learnt tokens + 1), one ignored, then those tokens.
     """
-    starts = np.cumsum([0, *(len(row) for row in rows)])[:-1]
-    predicting = np.concatenate(
-        [
-            np.arange(start + row.source_tokens - 1, start + len(row) - 1)
-            for start, row in zip(starts, rows, strict=True)
-        ]
-    )
-    labels = np.concatenate([[IGNORED], *(row.ids[row.source_tokens :] for row in rows)]).astype(np.int64)
+    predicting = np.flatnonzero(np.concatenate([row.learnt for row in rows])) - 1
+    labels = np.concatenate([[IGNORED], *(row.ids[row.learnt] for row in rows)]).astype(np.int64)
     return {
         "input_ids": torch.from_numpy(np.concatenate([row.ids for row in rows]).astype(np.int64))[None],
         "position_ids": torch.from_numpy(np.concatenate([np.arange(len(row)) for row in rows]))[None],

@@ -59,10 +59,11 @@ def manifest_of(
             tokenizer_sha256=tokenizer_sha256(base.folder),
             adds_bos=setup.tokens.adds_bos,
             adds_eos=True,
-            # The data sources so far are prompts without roles: a base's template, if any, was not applied.
-            chat_template_sha256=None,
-            max_source_tokens=spec.max_source_tokens,
-            max_target_tokens=spec.max_target_tokens,
+            template=setup.template.name,
+            chat_template_sha256=setup.template.sha256,
+            max_source_tokens=spec.max_source_tokens if setup.template.text is None else None,
+            max_target_tokens=spec.max_target_tokens if setup.template.text is None else None,
+            max_conversation_tokens=None if setup.template.text is None else spec.max_conversation_tokens,
         ),
         training=TrainingRecord(
             spec=spec.flat(),

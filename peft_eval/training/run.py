@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from peft_eval import plugins
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
 from peft_eval.checkpoint.writing import (
+    CHAT_TEMPLATE,
     copy_companions,
     disk_full,
     publish,
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
 
     from peft_eval.training.trainer import AnswerTrainer
 
-# The suite of unseen tasks whose prompts are encoded as in training, by source and encoding.
+# The suite of unseen tasks whose prompts look most like those of training, by source and encoding.
 _SUITE_OF = {
     ("mini", "def_pos2"): "mini_unseen",
     ("mini", "def"): "mini_unseen",
     ("superni", "def"): "superni_unseen_def",
+    ("messages", "messages"): "tulu_chat",
 }
 BYTES_PER_TRAINED_WEIGHT = 12  # float32 weight and AdamW's two moments
 
@@ -187,6 +189,8 @@ def _finish(
             dtype = setup.base.config.dtype if named == "auto" else getattr(torch, named)
             save_full(model, scratch, dtype=dtype, state_dict=state_dict)
         copy_companions(setup.base.folder, scratch, full=manifest.kind == "full")
+        if setup.template.text is not None:
+            (scratch / CHAT_TEMPLATE).write_text(setup.template.text, encoding="utf-8")
     publish(complete, run.output, manifest)
     run.end()
     say(summary(manifest, run.output))

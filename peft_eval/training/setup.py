@@ -5,16 +5,18 @@ Reads files and checks them; needs no weights in memory, so that `--dry-run` can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_eval import plugins
 from peft_eval.checkpoint.hashing import weights_sha256
-from peft_eval.data.source import Selection, TrainingData
-from peft_eval.errors import ConfigError
+from peft_eval.data.source import Example, Selection, TrainingData
+from peft_eval.errors import ConfigError, DataError
 from peft_eval.training.base import Base, find_base, load_tokenizer
 from peft_eval.training.spec import TrainSpec
-from peft_eval.training.tokens import TokenData, tokenise
+from peft_eval.training.templates import PLAIN, Template, choose_template
+from peft_eval.training.tokens import TokenData, tokenise, tokenise_conversations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +34,7 @@ class Setup:
         base: the base's files.
         tokenizer: the base's tokenizer.
         tokens: the examples as token ids.
+        template: how turns became text.
         notes: what the user should know.
     """
 
@@ -40,6 +43,7 @@ class Setup:
     base: Base
     tokenizer: PreTrainedTokenizerBase
     tokens: TokenData
+    template: Template
     notes: list[str]
 
     def plan(self, processes: int = 1) -> Plan:
@@ -62,6 +66,7 @@ class Setup:
             **self.spec.decisive(),
             "base weights": weights_sha256(self.base.folder),
             "data content": self.data.content_sha256,
+            "chat template": self.template.sha256,
             "processes": processes,
         }
 
@@ -84,31 +89,79 @@ def set_up(spec: TrainSpec) -> Setup:
             seed=spec.data_seed,
         ),
     )
-    spec, notes = fit_context(spec, base)
     tokenizer = load_tokenizer(base)
-    tokens = tokenise(
-        data.examples,
-        tokenizer,
-        max_source_tokens=spec.max_source_tokens,
-        max_target_tokens=spec.max_target_tokens,
-    )
+    template = choose_template(spec.template, tokenizer, chat=data.chat)
+    spec, notes = fit_context(spec, base, template)
+    if data.chat and spec.template == "auto":
+        notes.append(f"template {template.name}: " + _REASONS[template.name])
+    tokens = tokens_of(spec, data.examples, tokenizer, template)
     if tokens.truncated_examples:
-        notes.append(
-            f"{tokens.truncated_examples:,} of {len(tokens.rows):,} examples were cut: "
-            f"{tokens.truncated_sources:,} prompts at {spec.max_source_tokens} tokens, "
-            f"{tokens.truncated_targets:,} answers at {spec.max_target_tokens}"
+        notes.append(_cut(spec, tokens, template))
+    if empty := set(tokens.nothing_learnt):
+        notes.append(f"{len(empty):,} of {len(tokens.rows):,} examples have no answer within the limit: left out")
+        data, tokens = _without(empty, data, tokens)
+    return Setup(spec, data, base, tokenizer, tokens, template, [*data.notes, *notes])
+
+
+_REASONS = {"tulu": "the base has no chat template of its own", "tokenizer": "the base's own chat template"}
+
+
+def tokens_of(
+    spec: TrainSpec, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, template: Template
+) -> TokenData:
+    """Returns examples as a run with these settings sees them.
+
+    Raises:
+        ConfigError, DataError: see `peft_eval.training.tokens`.
+    """
+    if template == PLAIN:
+        return tokenise(
+            examples,
+            tokenizer,
+            max_source_tokens=spec.max_source_tokens,
+            max_target_tokens=spec.max_target_tokens,
         )
-    return Setup(spec, data, base, tokenizer, tokens, [*data.notes, *notes])
+    return tokenise_conversations(examples, tokenizer, template, max_tokens=spec.max_conversation_tokens)
 
 
-def fit_context(spec: TrainSpec, base: Base) -> tuple[TrainSpec, list[str]]:
-    """Shortens prompts so that prompt and answer fit the base's context together.
+def _cut(spec: TrainSpec, tokens: TokenData, template: Template) -> str:
+    cut = f"{tokens.truncated_examples:,} of {len(tokens.rows):,} examples were cut"
+    if template != PLAIN:
+        return f"{cut} at {spec.max_conversation_tokens} tokens"
+    return (
+        f"{cut}: {tokens.truncated_sources:,} prompts at {spec.max_source_tokens} tokens, "
+        f"{tokens.truncated_targets:,} answers at {spec.max_target_tokens}"
+    )
+
+
+def _without(empty: set[int], data: TrainingData, tokens: TokenData) -> tuple[TrainingData, TokenData]:
+    """Returns data and tokens without the examples that teach nothing.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    if len(empty) == len(tokens.rows):
+        raise DataError("no example has an answer within the limit", remedy="raise --max-conversation-tokens")
+    kept = [index for index in range(len(tokens.rows)) if index not in empty]
+    return (
+        replace(data, examples=[data.examples[index] for index in kept]),
+        replace(tokens, rows=[tokens.rows[index] for index in kept], nothing_learnt=[]),
+    )
+
+
+def fit_context(spec: TrainSpec, base: Base, template: Template = PLAIN) -> tuple[TrainSpec, list[str]]:
+    """Shortens prompts so that prompt and answer, or a whole conversation, fit the base's context.
 
     Evaluation has the same room: the context less the answer's length.
 
     Raises:
         ConfigError: the answer alone fills the context.
     """
+    if template != PLAIN:
+        if base.context is None or spec.max_conversation_tokens <= base.context:
+            return spec, []
+        note = f"max_conversation_tokens is {base.context}, the base's context, not {spec.max_conversation_tokens}"
+        return spec.model_copy(update={"max_conversation_tokens": base.context}), [note]
     if base.context is None or spec.max_source_tokens + spec.max_target_tokens <= base.context:
         return spec, []
     room = base.context - spec.max_target_tokens
@@ -137,7 +190,7 @@ def describe(setup: Setup) -> str:
         "",
         f"# data: {setup.data.source}, {len({example.task for example in setup.data.examples})} tasks in "
         f"{len(categories)} categories, {len(setup.data.examples):,} examples",
-        f"# tokens: {tokens:,}, of which {answers:,} in answers; BOS {bos}",
+        f"# tokens: {tokens:,}, of which {answers:,} in answers; BOS {bos}; template {setup.template.name}",
         f"# steps: {plan.steps:,}, {plan.epochs_after(plan.steps):.3g} epochs of {plan.steps_per_epoch:,} steps",
         *(f"# note: {note}" for note in setup.notes),
     ]

@@ -41,11 +41,21 @@ class TrainSpec(BaseModel):
     output: str = _field(WHAT, "Folder for the checkpoint.", min_length=1)
 
     tasks: int | None = _field(DATA, "Number of tasks, drawn with --data-seed. Default: all.", None, ge=1)
-    instances_per_task: int = _field(DATA, "At most so many instances of each task.", 100, ge=1)
+    instances_per_task: int | None = _field(
+        DATA, "At most so many instances of each task. Default: 100, and all of messages.", None, ge=1
+    )
     encoding: str = _field(DATA, "Prompt encoding, e.g. def or def_pos2.", "def")
+    template: Literal["auto", "plain", "tulu", "tokenizer"] = _field(
+        DATA,
+        "How turns become text. auto: plain for prompts; for conversations the base's own chat template, else tulu.",
+        "auto",
+    )
     data_seed: int = _field(DATA, "Seed of the draw of tasks and instances.", 42)
     max_source_tokens: int = _field(DATA, "Longer prompts are cut on the right, and counted.", 1024, ge=1)
     max_target_tokens: int = _field(DATA, "Longer answers are cut on the right, and counted.", 128, ge=1)
+    max_conversation_tokens: int = _field(
+        DATA, "With a chat template: longer texts are cut on the right, and counted.", 2048, ge=1
+    )
 
     learning_rate: float | None = _field(OPTIMISATION, "Peak learning rate of AdamW.", None, gt=0)
     scheduler: Literal["linear", "cosine", "constant"] | None = _field(

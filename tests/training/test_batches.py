@@ -16,10 +16,16 @@ from peft_eval.training.tokens import TokenRow
 
 def _rows(*sizes: tuple[int, int]) -> list[TokenRow]:
     draw = np.random.default_rng(0)
-    return [TokenRow(draw.integers(3, 300, source + target).astype(np.int32), source) for source, target in sizes]
+    ids = [draw.integers(3, 300, source + target) for source, target in sizes]
+    return [TokenRow.pair(row[:source], row[source:]) for row, (source, _) in zip(ids, sizes, strict=True)]
 
 
-ROWS = _rows((7, 3), (1, 1), (12, 1), (4, 6))
+def _of_several_answers() -> TokenRow:
+    (row,) = _rows((5, 8))
+    return TokenRow(row.ids, np.array([0, 0, 0, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0], dtype=bool))
+
+
+ROWS = [*_rows((7, 3), (1, 1), (12, 1), (4, 6)), _of_several_answers()]
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +34,14 @@ def model(base):
 
 
 def _reference_logits(model, row: TokenRow) -> torch.Tensor:
-    """Logits that predict the row's answer, from the row alone."""
+    """Logits that predict the row's answers, from the row alone."""
     ids = torch.from_numpy(row.ids.astype(np.int64))[None]
-    return model(ids).logits[0, row.source_tokens - 1 : -1]
+    return model(ids).logits[0, np.flatnonzero(row.learnt) - 1]
 
 
 def _reference_loss(model, rows: list[TokenRow]) -> torch.Tensor:
     logits = torch.cat([_reference_logits(model, row) for row in rows])
-    targets = torch.cat([torch.from_numpy(row.ids[row.source_tokens :].astype(np.int64)) for row in rows])
+    targets = torch.cat([torch.from_numpy(row.ids[row.learnt].astype(np.int64)) for row in rows])
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
@@ -71,7 +77,7 @@ def test_loss_and_gradients_are_normalised_over_the_step(model, make):
 
 
 def test_one_example_does_not_touch_its_neighbours(model):
-    changed = [ROWS[0], TokenRow(ROWS[1].ids[::-1].copy() + 1, ROWS[1].source_tokens), *ROWS[2:]]
+    changed = [ROWS[0], TokenRow(ROWS[1].ids[::-1].copy() + 1, ROWS[1].learnt), *ROWS[2:]]
     before, _ = _run(model, packed_batch(ROWS))
     after, _ = _run(model, packed_batch(changed))
     start, end = ROWS[0].target_tokens, ROWS[0].target_tokens + ROWS[1].target_tokens
@@ -82,8 +88,8 @@ def test_one_example_does_not_touch_its_neighbours(model):
 
 def test_never_padded_beyond_the_longest():
     batch = padded_batch(ROWS, pad_token_id=2)
-    assert batch["input_ids"].shape == (4, 13)
-    assert batch["labels"].shape == (4, 7)
+    assert batch["input_ids"].shape == (5, 13)
+    assert batch["labels"].shape == (5, 11)
     even = padded_batch(_rows((4, 2), (3, 3)), pad_token_id=2)
     assert "attention_mask" not in even
     assert packed_batch(ROWS)["input_ids"].shape == (1, sum(len(row) for row in ROWS))

@@ -20,7 +20,7 @@ def test_defaults_are_the_papers():
     assert spec.method == "lora"
     assert (spec.learning_rate, spec.weight_decay, spec.scheduler, spec.warmup_ratio) == (5e-4, 0.01, "linear", 0.03)
     assert (spec.batch_size, spec.epochs, spec.max_steps, spec.seed, spec.encoding) == (16, 4, None, 42, "def")
-    assert (spec.max_source_tokens, spec.max_target_tokens, spec.instances_per_task) == (1024, 128, 100)
+    assert (spec.max_source_tokens, spec.max_target_tokens, spec.instances_per_task) == (1024, 128, None)
     assert spec.options["dropout"] == 0.1 and spec.options["alpha"] == spec.options["rank"]
     full = resolve(from_options({**NEEDED, "method": "full"}))
     assert (full.learning_rate, full.weight_decay, full.scheduler, full.warmup_ratio) == (1e-5, 0.0, "constant", 0.0)

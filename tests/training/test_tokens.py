@@ -10,7 +10,7 @@ from tests.tiny import tiny_llama
 
 
 def _example(source: str, target: str) -> Example:
-    return Example("task", "category", "task#0", source, target)
+    return Example.pair("task", "category", "task#0", source, target)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 from peft_eval.data.encoding import Encoding, encode_source, encoding_named
 from peft_eval.data.mini.corpus import DEFAULT_SEED, as_superni, train_tasks
-from peft_eval.data.source import Example, Selection, TrainingData
-from peft_eval.data.superni.source import examples_sha256
-from peft_eval.data.superni.task import Task, instances_to_read, training_instances
+from peft_eval.data.source import Example, HeldOut, Selection, TrainingData, examples_sha256
+from peft_eval.data.superni.source import instances_asked_for
+from peft_eval.data.superni.task import Instance, Task, held_out_instances, instances_to_read, training_instances
 from peft_eval.errors import ConfigError
 
 
@@ -27,20 +27,33 @@ class MiniSource:
     def load(self, location: str | None, selection: Selection) -> TrainingData:
         """Returns the selected examples; see `peft_eval.data.source.DataSource.load`."""
         encoding = encoding_named(selection.encoding, place="encoding")
-        if selection.instances_per_task < 1:
-            raise ConfigError(f"{selection.instances_per_task} is not a positive number", place="instances_per_task")
+        count = instances_asked_for(selection)
         seed = corpus_seed(location)
         by_name = {task.name: task for task in train_tasks()}
-        wanted = instances_to_read(selection.instances_per_task)
+        wanted = instances_to_read(count)
         tasks = [as_superni(by_name[name], seed, wanted) for name in _drawn(sorted(by_name), selection)]
-        examples = [example for task in tasks for example in _examples(task, encoding, selection)]
+        examples = [
+            _example(task, instance, encoding) for task in tasks for instance in training_instances(task, count)
+        ]
         return TrainingData(
             source=f"{self.name}:seed={seed}",
             encoding=encoding.name,
             examples=examples,
             content_sha256=examples_sha256(examples),
-            notes=_notes(tasks, selection.instances_per_task),
+            notes=_notes(tasks, count),
         )
+
+    def held_out(
+        self, location: str | None, selection: Selection, trained: Mapping[str, Sequence[str]]
+    ) -> list[HeldOut]:
+        """Returns the `held_out_instances` of the trained tasks; see `peft_eval.data.source.HoldsOut`."""
+        encoding, seed = encoding_named(selection.encoding, place="encoding"), corpus_seed(location)
+        return [
+            HeldOut(_example(made, instance, encoding), instance.outputs)
+            for made in (as_superni(task, seed) for task in train_tasks() if task.name in trained)
+            for instance in held_out_instances(made)
+            if instance.id not in set(trained[made.name])
+        ]
 
 
 def corpus_seed(location: str | None) -> int:
@@ -76,12 +89,11 @@ def _notes(tasks: list[Task], count: int) -> list[str]:
     return [f"{small} of {len(tasks)} tasks have fewer than {count} distinct training instances"] if small else []
 
 
-def _examples(task: Task, encoding: Encoding, selection: Selection) -> Iterable[Example]:
-    for instance in training_instances(task, selection.instances_per_task):
-        yield Example(
-            task=task.name,
-            category=task.category,
-            instance_id=instance.id,
-            source=encode_source(task, instance.input, encoding).text,
-            target=instance.outputs[0],
-        )
+def _example(task: Task, instance: Instance, encoding: Encoding) -> Example:
+    return Example.pair(
+        task.name,
+        task.category,
+        instance.id,
+        source=encode_source(task, instance.input, encoding).text,
+        target=instance.outputs[0],
+    )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peft_eval.data.encoding import Encoding, encode_source, encoding_named
-from peft_eval.data.source import Example, Selection, TrainingData
 from peft_eval.data.location import data_folder
+from peft_eval.data.source import Example, HeldOut, Selection, TrainingData, examples_sha256
 from peft_eval.data.superni.reader import read_tasks, split_list, task_file
-from peft_eval.data.superni.task import Task, instances_to_read, training_instances
+from peft_eval.data.superni.task import (
+    TRAINING_INSTANCES,
+    Instance,
+    Task,
+    held_out_instances,
+    instances_to_read,
+    training_instances,
+)
 from peft_eval.data.superni.tracks import official_test_tasks
 from peft_eval.errors import ConfigError, DataError
 
@@ -30,19 +35,20 @@ class SuperNISource:
     def load(self, location: str | None, selection: Selection) -> TrainingData:
         """Returns the selected examples; see `peft_eval.data.source.DataSource.load`."""
         encoding = encoding_named(selection.encoding, place="encoding")
-        if selection.instances_per_task < 1:
-            raise ConfigError(f"{selection.instances_per_task} is not a positive number", place="instances_per_task")
+        count = instances_asked_for(selection)
         folder = data_folder("superni", location)
         names, notes = _training_names(folder)
         if selection.tasks is not None:
             names = _drawn(names, selection.tasks, selection.seed, folder)
-        tasks = read_tasks(folder, names, instances=instances_to_read(selection.instances_per_task))
-        examples = [example for task in tasks for example in _examples(task, encoding, selection)]
-        small = sum(
-            len(training_instances(task, selection.instances_per_task)) < selection.instances_per_task for task in tasks
-        )
+        tasks = read_tasks(folder, names, instances=instances_to_read(count))
+        examples = [
+            _example(task, instance, encoding, selection.seed)
+            for task in tasks
+            for instance in training_instances(task, count)
+        ]
+        small = sum(len(training_instances(task, count)) < count for task in tasks)
         if small:
-            notes.append(f"{small} of {len(tasks)} tasks have fewer than {selection.instances_per_task} instances")
+            notes.append(f"{small} of {len(tasks)} tasks have fewer than {count} instances")
         return TrainingData(
             source=f"{self.name}:{folder}",
             encoding=encoding.name,
@@ -51,14 +57,31 @@ class SuperNISource:
             notes=notes,
         )
 
+    def held_out(
+        self, location: str | None, selection: Selection, trained: Mapping[str, Sequence[str]]
+    ) -> list[HeldOut]:
+        """Returns the `held_out_instances` of the trained tasks; see `peft_eval.data.source.HoldsOut`."""
+        encoding = encoding_named(selection.encoding, place="encoding")
+        tasks = read_tasks(data_folder("superni", location), trained, instances=instances_to_read())
+        return [
+            HeldOut(_example(task, instance, encoding, selection.seed), instance.outputs)
+            for task in tasks
+            for instance in held_out_instances(task)
+            if instance.id not in set(trained[task.name])
+        ]
 
-def examples_sha256(examples: Iterable[Example]) -> str:
-    """Returns a hash over every example's fields, in order."""
-    digest = hashlib.sha256()
-    for example in examples:
-        fields = (example.task, example.category, example.instance_id, example.source, example.target)
-        digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()
+
+def instances_asked_for(selection: Selection) -> int:
+    """Returns how many instances of each task to take: the 100 of the published protocols unless told otherwise.
+
+    Raises:
+        ConfigError: the number is not positive.
+    """
+    if selection.instances_per_task is None:
+        return TRAINING_INSTANCES
+    if selection.instances_per_task < 1:
+        raise ConfigError(f"{selection.instances_per_task} is not a positive number", place="instances_per_task")
+    return selection.instances_per_task
 
 
 def _training_names(folder: Path) -> tuple[list[str], list[str]]:
@@ -96,13 +119,12 @@ def _drawn(names: list[str], count: int, seed: int, folder: Path) -> list[str]:
     return sorted(shuffled[:count])
 
 
-def _examples(task: Task, encoding: Encoding, selection: Selection) -> Iterable[Example]:
-    for instance in training_instances(task, selection.instances_per_task):
-        yield Example(
-            task=task.name,
-            category=task.category,
-            instance_id=instance.id,
-            source=encode_source(task, instance.input, encoding).text,
-            # Tk-Instruct draws anew at each step; drawn once per instance here, so that a resumed run sees the same.
-            target=random.Random(f"{selection.seed}:{instance.id}").choice(instance.outputs),
-        )
+def _example(task: Task, instance: Instance, encoding: Encoding, seed: int) -> Example:
+    return Example.pair(
+        task.name,
+        task.category,
+        instance.id,
+        source=encode_source(task, instance.input, encoding).text,
+        # Tk-Instruct draws anew at each step; drawn once per instance here, so that a resumed run sees the same.
+        target=random.Random(f"{seed}:{instance.id}").choice(instance.outputs),
+    )

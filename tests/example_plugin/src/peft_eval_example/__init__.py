@@ -45,7 +45,7 @@ class Echo:
         """Returns one example for each word of the location."""
         words = (location or "one,two").split(",")
         examples = [
-            Example("echo", "Echo", f"echo#{number}", f"Say: {word}\n", word) for number, word in enumerate(words)
+            Example.pair("echo", "Echo", f"echo#{number}", f"Say: {word}\n", word) for number, word in enumerate(words)
         ]
         return TrainingData(f"echo:{','.join(words)}", selection.encoding, examples, "0" * 64)
 

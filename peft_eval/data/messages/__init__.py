@@ -1,0 +1,1 @@
+"""Conversations in the `messages` format: files, or data sets on the hub."""
