@@ -88,7 +88,7 @@ def test_the_package_itself_imports_nothing_of_ours():
     [
         ("data", "from peft_eval.training.run import train"),
         ("methods", "from peft_eval import cli"),
-        ("scoring", "from peft_eval.methods.lora import LoraMethod"),
+        ("scoring", "from peft_eval.methods.catalogue import catalogue"),
         ("training", "def f():\n    import vllm"),
         ("serving", "from lm_eval.api.task import Task"),
         ("data", "if TYPE_CHECKING:\n    pass\nelse:\n    import peft_eval.harness"),

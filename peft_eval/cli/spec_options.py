@@ -1,4 +1,4 @@
-"""Click options made from the fields of the training specification and of every method's options.
+"""Click options made from the fields of the training specification and of one method's options.
 
 A field's type, limits, default and description are written once, where it is defined; the command
 line follows. Values stay as text here: the specification checks them, all at once.
@@ -7,15 +7,17 @@ line follows. Values stay as text here: the specification checks them, all at on
 from __future__ import annotations
 
 import typing
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from pydantic.fields import FieldInfo
 
-from peft_eval import plugins
 from peft_eval.errors import PluginError
 from peft_eval.training.resolve import option_of
 from peft_eval.training.spec import spec_fields
+
+if TYPE_CHECKING:
+    from peft_eval.methods.method import Method
 
 RUN_GROUP = "Run"
 
@@ -43,28 +45,28 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def spec_options() -> list[click.Option]:
-    """Returns an option for each field of the specification, then for each method's options.
+def spec_options(method: Method) -> list[click.Parameter]:
+    """Returns an option for each field of the specification, then for the method's own.
 
     Raises:
-        PluginError: a method's option has the name of a setting.
+        PluginError: an option of the method has the name of a setting.
     """
-    options = [
-        _option(name, field, field.json_schema_extra["group"], _default_of(name, field))  # type: ignore[index,arg-type,call-overload]
+    options: list[click.Parameter] = [
+        _option(name, field, field.json_schema_extra["group"], _default_of(name, field, method))
         for name, field in spec_fields().items()
     ]
-    owners: dict[str, list[str]] = {}
-    fields: dict[str, FieldInfo] = {}
-    for method in plugins.methods().values():
-        for name, field in method.options.model_fields.items():
-            if name in spec_fields():
-                raise PluginError(f"option {name!r} of method {method.name!r} is a setting of training already")
-            owners.setdefault(name, []).append(method.name)
-            fields.setdefault(name, field)
-    for name, field in fields.items():
-        heading = f"Options of --method {', '.join(owners[name])}"
-        options.append(_option(name, field, heading, _shown(field.default)))
+    for name, field in method.options.model_fields.items():
+        if name in spec_fields():
+            raise PluginError(f"option {name!r} of method {method.name!r} is a setting of training already")
+        if not is_table(field):
+            options.append(_option(name, field, f"Options of --method {method.name}", _shown(field.default)))
     return options
+
+
+def is_table(field: FieldInfo) -> bool:
+    """Tells whether a field holds a table, which only a TOML file or `--set` can write."""
+    kinds = (field.annotation, *typing.get_args(field.annotation))
+    return any(typing.get_origin(kind) is dict for kind in kinds)
 
 
 def _option(name: str, field: FieldInfo, group: str, default: str | None) -> click.Option:
@@ -72,7 +74,7 @@ def _option(name: str, field: FieldInfo, group: str, default: str | None) -> cli
     if default:
         description += f"  [default: {default}]"
     kinds = [kind for kind in (field.annotation, *typing.get_args(field.annotation)) if kind is not type(None)]
-    if bool in kinds:
+    if kinds == [bool]:
         return GroupedOption(
             [f"{option_of(name)}/--no-{option_of(name)[2:]}", name], default=None, help=description, group=group
         )
@@ -82,9 +84,9 @@ def _option(name: str, field: FieldInfo, group: str, default: str | None) -> cli
 def _metavar(name: str, kinds: list[Any]) -> str:
     for kind in kinds:
         if typing.get_origin(kind) is Literal:
-            return "|".join(typing.get_args(kind))
+            return "|".join(str(value) for value in typing.get_args(kind))
         if typing.get_origin(kind) is list:
-            return "NAME,..."
+            return "N,..." if typing.get_args(kind) == (int,) else "NAME,..."
     if int in kinds:
         return "N"
     if float in kinds:
@@ -92,15 +94,9 @@ def _metavar(name: str, kinds: list[Any]) -> str:
     return {"base": "BASE", "output": "DIR", "data": "NAME[:LOCATION]"}.get(name, "NAME")
 
 
-def _default_of(name: str, field: FieldInfo) -> str | None:
-    by_method = {
-        method.name: method.training_defaults[name]
-        for method in plugins.methods().values()
-        if name in method.training_defaults
-    }
-    if field.default is None and by_method:
-        return ", ".join(f"{value} for {method}" for method, value in by_method.items())
-    return _shown(field.default)
+def _default_of(name: str, field: FieldInfo, method: Method) -> str | None:
+    default = method.training_defaults.get(name) if field.default is None else field.default
+    return _shown(default)
 
 
 def _shown(default: Any) -> str | None:

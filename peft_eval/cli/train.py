@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from peft_eval.cli.spec_options import GroupedCommand, GroupedOption, spec_options
+from peft_eval.errors import ConfigError
 from peft_eval.training.resolve import from_assignments, from_file, from_options, resolve
+from peft_eval.training.spec import TrainSpec
+
+DEFAULT_METHOD: str = TrainSpec.model_fields["method"].default
 
 EXAMPLES = """\b
 Examples:
@@ -17,6 +23,9 @@ Examples:
   Full fine-tuning on 64 tasks for 200 steps:
     peft-eval train --base BASE --method full --data superni:DIR --tasks 64 \\
       --max-steps 200 --output runs/full
+  Another method, and what its options are:
+    peft-eval train --method vera --help
+    peft-eval train --base BASE --method vera --rank 128 --data mini --output runs/vera
   Settings from a file, one of them changed; see what would run:
     peft-eval train --config train.toml --set rank=16 --dry-run
   Continue a run that was killed:
@@ -59,11 +68,63 @@ def run(
     train(spec, resume=resume, overwrite=overwrite)
 
 
+class TrainCommand(GroupedCommand):
+    """The command with the options of one method: the one that its arguments name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Takes the options of the method that is named, before click reads them.
+
+        Raises:
+            ConfigError: an option belongs to another method.
+        """
+        from peft_eval import plugins
+
+        methods = plugins.methods()
+        name = _method_named(args)
+        if name in methods:
+            self.params = [*spec_options(methods[name]), *RUN_OPTIONS]
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            key = error.option_name.lstrip("-").removeprefix("no-").replace("-", "_")
+            owners = [other for other, method in methods.items() if key in method.options.model_fields]
+            if not owners:
+                raise
+            what = f"unknown method {name!r}" if name not in methods else f"method {name} has no such option"
+            listed = ", ".join(owners[:5]) + (", ..." if len(owners) > 5 else "")
+            raise ConfigError(what, place=error.option_name, remedy=f"it belongs to {listed}") from None
+
+
+def _method_named(arguments: list[str]) -> str:
+    """Returns the method in the arguments or the file they name, the first of: option, `--set`, file, default."""
+    given = dict(_pairs(arguments))
+    if "--method" in given:
+        return given["--method"]
+    for option, value in _pairs(arguments):
+        if option == "--set" and value.partition("=")[0].strip() == "method":
+            return str(from_assignments([value])["method"][0])
+    if "--config" in given:
+        with contextlib.suppress(ConfigError):  # said when the settings are resolved
+            return str(from_file(Path(given["--config"])).get("method", (DEFAULT_METHOD, ""))[0])
+    return DEFAULT_METHOD
+
+
+def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    for position, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if equals and option in ("--method", "--config", "--set"):
+            yield option, value
+        elif position + 1 < len(arguments):
+            yield argument, arguments[position + 1]
+
+
 def _command() -> click.Command:
-    return GroupedCommand(
+    from peft_eval import plugins
+
+    return TrainCommand(
         "train",
         callback=run,
-        params=[*spec_options(), *RUN_OPTIONS],
+        params=[*spec_options(plugins.methods()[DEFAULT_METHOD]), *RUN_OPTIONS],
         help="Train a checkpoint: one method, one base, one source of data.\n\n" + EXAMPLES,
     )
 

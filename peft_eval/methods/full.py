@@ -22,7 +22,6 @@ class FullMethod:
     summary = "full fine-tuning: every weight of the base"
     options: type[MethodOptions] = FullOptions
     kind: Literal["adapter", "full"] = "full"
-    mergeable = True
     training_defaults: Mapping[str, Any] = {
         "learning_rate": 1e-5,
         "weight_decay": 0.0,

@@ -108,11 +108,12 @@ def _unknown_data(placed: Placed) -> list[PeftEvalError]:
 
 
 def _unknown_keys(placed: Placed, own: set[str] | None, method: str) -> list[PeftEvalError]:
-    elsewhere = {key: name for name, other in plugins.methods().items() for key in other.options.model_fields}
     errors: list[PeftEvalError] = []
-    for key, (_, place) in placed.items():
-        if key in spec_fields() or key in (own or ()):
-            continue
+    unknown = {key: place for key, (_, place) in placed.items() if key not in spec_fields() and key not in (own or ())}
+    if not unknown:
+        return errors
+    elsewhere = {key: name for name, other in plugins.methods().items() for key in other.options.model_fields}
+    for key, place in unknown.items():
         if key not in elsewhere:
             errors.append(unknown_name("setting", key, {*spec_fields(), *(own or elsewhere)}, place=place))
         elif own is not None:

@@ -32,11 +32,37 @@ def _main(*arguments: str) -> subprocess.CompletedProcess:
 
 def test_help_has_every_setting_with_its_default_and_examples():
     text = CliRunner().invoke(command, ["--help"], terminal_width=120).output
-    names = set(spec_fields()) | {name for method in plugins.methods().values() for name in method.options.model_fields}
+    names = set(spec_fields()) | {"rank", "alpha", "targets", "dropout", "dora"}
     assert not [name for name in names if f"--{name.replace('_', '-')} " not in text]
-    assert "[default: 1e-05 for full, 0.0005 for lora]" in text
+    assert "[default: 0.0005]" in text and "d-initial" not in text
     assert "peft-eval train --base" in text and "lm_eval --model vllm" in text
     assert all(field.description for field in spec_fields().values())
+
+
+@pytest.mark.parametrize("way", ["--method vera", "--method=vera", "--set method=vera", "--config {file}"])
+def test_help_has_the_options_of_the_method_that_is_named(way, tmp_path):
+    file = tmp_path / "train.toml"
+    file.write_text('method = "vera"')
+    text = CliRunner().invoke(command, [*way.format(file=file).split(), "--help"], terminal_width=120).output
+    assert "Options of --method vera:" in text and "--d-initial" in text and "[default: 0.001]" in text
+    assert "--rslora" not in text
+    assert "--rank-pattern" not in text  # a table: for files and --set
+
+
+def test_an_option_of_another_method_names_it(base, tmp_path):
+    result = CliRunner().invoke(command, _arguments(base, tmp_path / "out", "--d-initial", "0.2"))
+    assert str(result.exception) == "--d-initial: method lora has no such option (it belongs to pvera, vera)"
+
+
+def test_tables_come_by_set(base, tmp_path):
+    more = ("--set", "rank_pattern={q_proj=2}", "--set", "layers_to_transform=[1]", "--dry-run")
+    result = CliRunner().invoke(command, _arguments(base, tmp_path / "out", *more), catch_exceptions=False)
+    settings = tomllib.loads(result.output)
+    assert (settings["rank_pattern"], settings["layers_to_transform"]) == ({"q_proj": 2}, [1])
+    config = tmp_path / "train.toml"
+    config.write_text(result.output)
+    again = CliRunner().invoke(command, ["--config", str(config), "--dry-run"], catch_exceptions=False)
+    assert again.output == result.output
 
 
 def test_help_imports_nothing_heavy():

@@ -1,0 +1,186 @@
+"""Putting an adapter of peft's into a base, with a start from the training data where the method asks for one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from peft_eval.checkpoint.architecture import task_type
+from peft_eval.checkpoint.plain_lora import remember_start
+from peft_eval.errors import ConfigError
+from peft_eval.methods.catalogue import STARTS_FROM_DATA, offered, setting_errors
+from peft_eval.methods.method import Course
+from peft_eval.methods.presets import Preset
+from peft_eval.methods.targets import ALL_LINEAR, is_regex, linear_shapes, matches
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def prepared(preset: Preset, model: PreTrainedModel, options: Any, *, base_id: str, course: Course | None) -> Any:
+    """Returns the base as a `PeftModel` of a preset.
+
+    Raises:
+        ConfigError: peft refuses the settings or the base, or the start needs training data.
+    """
+    from peft import get_peft_model
+
+    start = preset.pinned.get("init_lora_weights") or getattr(options, "init", "default")
+    if start in STARTS_FROM_DATA and course is None:
+        raise ConfigError(f"{start} starts from training data", place=f"--method {preset.name}")
+    with _refusals(preset):
+        config = peft_config(preset, model, options, steps=course.steps if course else None)
+        if course is not None and start in ("corda", "lora_ga"):
+            _look_at_data(start, model, config, _batches(model, options, course))
+        adapted = get_peft_model(model, config)
+        if course is not None and start == "eva":
+            from peft import initialize_lora_eva_weights
+
+            initialize_lora_eva_weights(
+                adapted,  # type: ignore[arg-type]
+                list(_batches(model, options, course)),
+                gather_distributed_inputs=False,
+                show_progress_bar=False,
+            )
+    adapted.peft_config["default"].base_model_name_or_path = base_id
+    remember_start(adapted)
+    return adapted
+
+
+def peft_config(preset: Preset, model: PreTrainedModel, options: Any, *, steps: int | None) -> Any:
+    """Returns peft's configuration for a preset's options as fitted to a base."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.tuners.lora.config import CordaConfig, EvaConfig, LoraGAConfig
+
+    configs: dict[Any, Any] = PEFT_TYPE_TO_CONFIG_MAPPING
+    cls = configs[preset.peft_type]
+    values = {field.name: getattr(options, option) for option, field in offered(preset)}
+    values |= {name: value for name, value in preset.pinned.items() if value is not None}
+    targets = values.get("target_modules")
+    if targets and (targets == [ALL_LINEAR] or is_regex(targets)):
+        values["target_modules"] = targets[0]
+    if "init_lora_weights" in values:
+        start = values["init_lora_weights"]
+        values["init_lora_weights"] = True if start == "default" else start
+        for name, start_name, nested in (
+            ("eva_config", "eva", EvaConfig),
+            ("corda_config", "corda", CordaConfig),
+            ("lora_ga_config", "lora_ga", LoraGAConfig),
+        ):
+            values[name] = nested(**(values.get(name) or {})) if start == start_name else None
+    if preset.name == "krona":
+        values |= _krona_sizes(model, options)
+    if "fan_in_fan_out" in cls.__dataclass_fields__:
+        values["fan_in_fan_out"] = _has_transposed(model, targets)
+    if "progressbar" in cls.__dataclass_fields__:
+        values["progressbar"] = False
+    if preset.peft_type == "ADALORA":
+        values["total_step"] = steps or 1_000_000
+    return cls(task_type=task_type(model.config), **values)
+
+
+def _krona_sizes(model: PreTrainedModel, options: Any) -> dict[str, Any]:
+    """KronA's two factors are full matrices: LoKr with a rank that no factor reaches, and alpha / rank as its scale."""
+    shapes = linear_shapes(model)
+    names = {name for found in matches(model, options.targets).values() for name in found}
+    rank = max(max(shapes[name]) for name in names if name in shapes)
+    return {"r": rank, "alpha": rank * options.scale}
+
+
+def _has_transposed(model: PreTrainedModel, targets: list[str] | None) -> bool:
+    """Tells whether the targets' weights are (in, out), as GPT-2's are."""
+    from transformers.pytorch_utils import Conv1D
+
+    if not targets:
+        return False
+    modules = dict(model.named_modules())
+    return any(isinstance(modules[name], Conv1D) for names in matches(model, targets).values() for name in names)
+
+
+def _batches(model: PreTrainedModel, options: Any, course: Course) -> Iterator[dict[str, torch.Tensor]]:
+    for batch in course.examples(options.start_examples):
+        yield {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
+def _look_at_data(start: str, model: Any, config: Any, batches: Iterator[dict[str, torch.Tensor]]) -> None:
+    """Lets CorDA gather its layers' inputs and LoRA-GA its layers' gradients; neither trains anything."""
+    import torch
+    from peft.tuners.lora.corda import preprocess_corda
+    from peft.tuners.lora.loraga import preprocess_loraga
+
+    def run() -> None:
+        for batch in batches:
+            if start == "corda":  # whose hook takes one sequence at a time, without padding
+                for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+                    with torch.no_grad():
+                        model(input_ids=row[mask.bool()][None], use_cache=False)
+            else:
+                model(**batch, use_cache=False).loss.backward()
+
+    if start == "corda":
+        preprocess_corda(model, config, run_model=run)
+    else:
+        preprocess_loraga(model, config, run)
+        model.zero_grad(set_to_none=True)
+
+
+def optimizer(
+    preset: Preset, model: Any, options: Any, *, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer | None:
+    """Returns peft's optimiser for LoRA+ and LoRA-FA, None for AdamW."""
+    import torch
+    from peft.optimizers import create_lorafa_optimizer, create_loraplus_optimizer
+
+    if preset.name == "loraplus":
+        return create_loraplus_optimizer(
+            model,
+            torch.optim.AdamW,
+            lr=learning_rate,
+            loraplus_lr_ratio=options.lr_ratio,
+            loraplus_lr_embedding=learning_rate,
+            loraplus_weight_decay=weight_decay,
+        )
+    if preset.name == "lorafa":
+        return create_lorafa_optimizer(
+            model,
+            r=options.rank,
+            lora_alpha=options.alpha,
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            use_rslora=options.rslora,
+        )
+    return None
+
+
+def penalty(preset: Preset, model: Any) -> torch.Tensor | None:
+    """Returns AdaLoRA's regulariser, which peft adds only to a loss of the model's own.
+
+    Its weight times the mean over all factors of the Frobenius norm of A Aᵀ - I and Bᵀ B - I (arXiv 2303.10512,
+    equation 4).
+    """
+    import torch
+
+    if preset.peft_type != "ADALORA":
+        return None
+    norms = []
+    for name, weight in model.named_parameters():
+        if "lora_A" in name or "lora_B" in name:
+            gram = weight @ weight.T if "lora_A" in name else weight.T @ weight
+            norms.append(torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device)))
+    weight = model.peft_config["default"].orth_reg_weight
+    return weight * torch.stack(norms).mean() if norms and not math.isclose(weight, 0) else None
+
+
+@contextlib.contextmanager
+def _refusals(preset: Preset) -> Iterator[None]:
+    """Turns peft's refusals into one line; a lack of memory and bugs of ours stay what they are."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ValueError, TypeError, NotImplementedError, AssertionError, AttributeError) as error:
+        raise setting_errors(preset, error) from error
