@@ -9,6 +9,8 @@ tells in its `metadata` what it measures and which data it needs:
       version: 1
       measures: unseen instruction tasks made by program
       data: none
+
+A group whose members are made by a `!function` also tells how many `tasks` they are.
 """
 
 from __future__ import annotations
@@ -107,7 +109,10 @@ def _leaves(name: str, groups: dict[str, dict[str, Any]], above: tuple[str, ...]
     if name not in groups or name in above:
         return {name}
     leaves: set[str] = set()
-    for member in groups[name].get("task") or []:
+    members = groups[name].get("task") or []
+    if isinstance(members, str):  # a list made by a `!function`, of which the metadata tell the length
+        return {f"{name}::{index}" for index in range((groups[name].get("metadata") or {}).get("tasks", 0))}
+    for member in members:
         member_name = member.get("task") or member.get("group") if isinstance(member, dict) else member
         if isinstance(member_name, str):
             leaves |= _leaves(member_name, groups, (*above, name))

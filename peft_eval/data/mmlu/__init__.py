@@ -1,0 +1,1 @@
+"""MMLU: its subjects and its files."""
