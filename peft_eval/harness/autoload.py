@@ -20,6 +20,7 @@ import sys
 EXTENDED_MODULES = {
     "peft": "extend_peft",
     "lm_eval._cli.harness": "extend_command",
+    "lm_eval.evaluator": "extend_evaluator",
     "lm_eval.models": "extend_models",
     "lm_eval.models.huggingface": "extend_hf",
     "lm_eval.models.vllm_causallms": "extend_vllm",

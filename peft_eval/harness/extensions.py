@@ -22,6 +22,7 @@ _MARK = "_extended_by_peft_eval"
 MODELS = {
     "copy-input": "peft_eval.harness.baselines:CopyInput",
     "copy-demo": "peft_eval.harness.baselines:CopyDemo",
+    "saved-answers": "peft_eval.harness.saved_answers:SavedAnswers",
 }
 
 
@@ -54,6 +55,14 @@ def extend_command(module: ModuleType) -> None:
             sys.exit(error.exit_code)
 
     module.HarnessCLI.execute = execute_and_report
+
+
+def extend_evaluator(module: ModuleType) -> None:
+    """Lets a checkpoint's chat template travel, and finds missing data before a model is started."""
+    from peft_eval.harness.evaluation import extended_evaluate, extended_simple_evaluate
+
+    module.evaluate = extended_evaluate(module.evaluate)  # type: ignore[attr-defined]
+    module.simple_evaluate = extended_simple_evaluate(module.simple_evaluate)  # type: ignore[attr-defined]
 
 
 def extend_peft(module: ModuleType) -> None:

