@@ -17,7 +17,7 @@ FILES = {
     "bbh": "bbh/navigate.json",
     "tydiqa": "tydiqa-goldp-v1.1-dev.json",
     "human_eval": "HumanEval.jsonl.gz",
-    "alpaca_eval": "results/text_davinci_003/model_outputs.json",
+    "alpaca_eval": "alpaca_eval.json",
     "toxigen": "hate_asian_1k.txt",
     "truthfulqa": "TruthfulQA.csv",
 }
