@@ -12,10 +12,10 @@ SENTENCES = [
 ]
 
 
-def tiny_tokenizer(folder: Path, *, vocab: int = 384, bos: bool = False) -> None:
+def tiny_tokenizer(folder: Path, *, vocab: int = 384, bos: bool = False, eos: bool = False) -> None:
     """Writes a byte-level BPE tokenizer of at most `vocab` tokens into `folder`.
 
-    Ids 0, 1 and 2 are `<s>`, `</s>` and `<pad>`. With `bos`, `<s>` is put before every text.
+    Ids 0, 1 and 2 are `<s>`, `</s>` and `<pad>`. With `bos`, `<s>` is put before every text, with `eos`, `</s>` after.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -30,9 +30,10 @@ def tiny_tokenizer(folder: Path, *, vocab: int = 384, bos: bool = False) -> None
         show_progress=False,
     )
     tokenizer.train_from_iterator(SENTENCES * 2, trainer)
-    if bos:
+    if bos or eos:
+        around = f"{'<s> ' if bos else ''}{{}}{' </s>' if eos else ''}"
         tokenizer.post_processor = processors.TemplateProcessing(
-            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)]
+            single=around.format("$A"), pair=around.format("$A $B"), special_tokens=[("<s>", 0), ("</s>", 1)]
         )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=1024
@@ -82,4 +83,33 @@ def tiny_llama(
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     model.to(getattr(torch, dtype)).save_pretrained(str(folder))
+    return folder
+
+
+def tiny_t5(folder: Path, *, seed: int = 0) -> Path:
+    """Writes a random T5 v1.1 (gated feed-forward, untied head) into `folder` and returns it."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tiny_tokenizer(folder, eos=True)
+    config = T5Config(
+        vocab_size=384,
+        d_model=64,
+        d_kv=32,
+        d_ff=128,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        dropout_rate=0.0,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+        decoder_start_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = T5ForConditionalGeneration(config)
+    model.save_pretrained(str(folder))
     return folder

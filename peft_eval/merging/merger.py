@@ -19,8 +19,9 @@ from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
+from peft_eval.checkpoint.architecture import model_class
 from peft_eval.checkpoint.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 from peft_eval.errors import BaseMismatchError, CheckpointError, RouteError
 
@@ -74,7 +75,7 @@ def _weightless_model(base_folder: Path) -> nn.Module:
     """Builds the base's modules with float32 weights of the right shape that share one zero."""
     with torch.device("meta"):
         config = AutoConfig.from_pretrained(base_folder)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = model_class(config).from_config(config, dtype=torch.float32)
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
         owner, _, leaf = name.rpartition(".")
         zeros = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from peft_eval.checkpoint.architecture import is_encoder_decoder, model_class
 from peft_eval.merging.merger import AdapterMerger, base_tensor_shapes
 
 _FLOAT32_PARAMETERS = 1_000_000_000
@@ -96,7 +97,13 @@ def _quiet_transformers() -> Any:
 
 @torch.inference_mode()
 def _logits(model: Any, prompt_ids: list[list[int]]) -> list[torch.Tensor]:
-    return [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in prompt_ids]
+    # With virtual tokens there are logits for them too, before the prompt's own.
+    if is_encoder_decoder(model.config):
+        # Encoder and decoder both read the prompt: an adapter in either shows.
+        prompts = [torch.tensor([ids]) for ids in prompt_ids]
+        shift = model.prepare_decoder_input_ids_from_labels
+        return [model(input_ids=ids, decoder_input_ids=shift(labels=ids)).logits[0].float() for ids in prompts]
+    return [model(input_ids=torch.tensor([ids])).logits[0, -len(ids) :].float() for ids in prompt_ids]
 
 
 def reference_logits(
@@ -114,7 +121,8 @@ def reference_logits(
     small = sum(torch.Size(shape).numel() for shape in shapes.values()) < _FLOAT32_PARAMETERS
     prompt_ids = probe_prompt_ids(tokenizer_folder)
     with _quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32 if small else "auto").eval()
+        kind = model_class(AutoConfig.from_pretrained(base_folder))
+        model = kind.from_pretrained(base_folder, dtype=torch.float32 if small else "auto").eval()
         adapted = PeftModel.from_pretrained(model, str(adapter_folder)).eval()
     unmerged = _logits(adapted, prompt_ids)
     with adapted.disable_adapter():

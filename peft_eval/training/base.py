@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peft_eval.checkpoint.architecture import generates_text, is_encoder_decoder, model_class
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.errors import CheckpointError, ConfigError
@@ -42,6 +43,11 @@ class Base:
         return getattr(self.config.get_text_config(), "max_position_embeddings", None)
 
     @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the prompt and a decoder writes the answer."""
+        return is_encoder_decoder(self.config)
+
+    @property
     def adapter_base_id(self) -> str:
         """What `adapter_config.json` names as the base: the hub id, else an absolute path."""
         return str(self.folder.resolve()) if self.location.startswith("zoo:") else self.location
@@ -52,10 +58,9 @@ def find_base(spec: TrainSpec) -> Base:
 
     Raises:
         CheckpointError: there is no such base, or its weights are not safetensors.
-        ConfigError: it is not a causal language model.
+        ConfigError: it does not generate text.
     """
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     folder = resolve_folder(spec.base, revision=spec.base_revision)
     if (folder / "adapter_config.json").is_file():
@@ -71,8 +76,8 @@ def find_base(spec: TrainSpec) -> Base:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"its config.json cannot be used: {reason}", place=spec.base) from error
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise ConfigError(f"a {config.model_type} is not a causal language model", place=spec.base)
+    if not generates_text(config):
+        raise ConfigError(f"a {config.model_type} is not a language model that generates text", place=spec.base)
     is_folder = Path(spec.base).expanduser().is_dir()
     is_zoo = spec.base.startswith("zoo:")
     return Base(
@@ -123,10 +128,9 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
         CheckpointError: weights are missing, superfluous, damaged or of the wrong shape.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = model_class(base.config).from_pretrained(
             str(base.folder),
             config=copy.deepcopy(base.config),  # the Trainer changes its model's
             dtype=dtype,

@@ -154,6 +154,28 @@ def padded_batch(rows: Sequence[TokenRow], *, pad_token_id: int) -> dict[str, An
     return batch
 
 
+def encoder_decoder_batch(rows: Sequence[TokenRow], *, pad_token_id: int) -> dict[str, Any]:
+    """Stacks prompts for an encoder and answers for a decoder, each padded on the right to the longest.
+
+    Returns:
+        `input_ids`, `attention_mask` (rows, longest prompt); `labels` (rows, longest answer + 1), the first of each
+        row ignored, as everywhere here.
+    """
+    longest = max(row.source_tokens for row in rows)
+    ids = np.full((len(rows), longest), pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    labels = np.full((len(rows), max(row.target_tokens for row in rows) + 1), IGNORED, dtype=np.int64)
+    for row, into, seen, label in zip(rows, ids, mask, labels, strict=True):
+        into[: row.source_tokens] = row.ids[: row.source_tokens]
+        seen[: row.source_tokens] = 1
+        label[1 : 1 + row.target_tokens] = row.ids[row.source_tokens :]
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "labels": torch.from_numpy(labels),
+    }
+
+
 def packed_batch(rows: Sequence[TokenRow]) -> dict[str, Any]:
     """Puts rows one after another into a single row whose positions restart at each.
 

@@ -147,7 +147,7 @@ def prepare_model(setup: Setup, dtype: torch.dtype) -> tuple[Setup, Any]:
     spec = setup.spec
     method = plugins.methods()[spec.method]
     model = load_model(setup.base, torch.float32 if method.kind == "full" else dtype)
-    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+    if not setup.base.is_encoder_decoder and "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ConfigError(f"{type(model).__name__} cannot compute chosen logits alone", place=spec.base)
     options = method.fit(model, method.options(**spec.options))
     set_seed(spec.seed)

@@ -94,7 +94,9 @@ def set_up(spec: TrainSpec) -> Setup:
     spec, notes = fit_context(spec, base, template)
     if data.chat and spec.template == "auto":
         notes.append(f"template {template.name}: " + _REASONS[template.name])
-    tokens = tokens_of(spec, data.examples, tokenizer, template)
+    if base.is_encoder_decoder:
+        _check_encoder_decoder(spec, template)
+    tokens = tokens_of(spec, data.examples, tokenizer, template, encoder_decoder=base.is_encoder_decoder)
     if tokens.truncated_examples:
         notes.append(_cut(spec, tokens, template))
     if empty := set(tokens.nothing_learnt):
@@ -106,8 +108,24 @@ def set_up(spec: TrainSpec) -> Setup:
 _REASONS = {"tulu": "the base has no chat template of its own", "tokenizer": "the base's own chat template"}
 
 
+def _check_encoder_decoder(spec: TrainSpec, template: Template) -> None:
+    if spec.packing:
+        raise ConfigError("an encoder-decoder base cannot be trained packed", place="--packing", remedy="leave it out")
+    if template != PLAIN:
+        raise ConfigError(
+            "an encoder-decoder base reads one prompt and writes one answer, not a conversation",
+            place="--template",
+            remedy="use --template plain with data of single turns",
+        )
+
+
 def tokens_of(
-    spec: TrainSpec, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, template: Template
+    spec: TrainSpec,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    *,
+    encoder_decoder: bool = False,
 ) -> TokenData:
     """Returns examples as a run with these settings sees them.
 
@@ -120,6 +138,7 @@ def tokens_of(
             tokenizer,
             max_source_tokens=spec.max_source_tokens,
             max_target_tokens=spec.max_target_tokens,
+            encoder_decoder=encoder_decoder,
         )
     return tokenise_conversations(examples, tokenizer, template, max_tokens=spec.max_conversation_tokens)
 
@@ -202,6 +221,8 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(str(key))} = {_toml(item)}' for key, item in value.items())}}}"
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

@@ -2,7 +2,8 @@
 
 Of a prompt with its answer the two are tokenised apart, as evaluation sees them: it tokenises the prompt alone and lets
 the model go on, so training must not let a merge cross the border. The prompt gets the special tokens the tokenizer
-adds by default (BOS or none), the answer none but a closing EOS.
+adds by default (BOS or none), the answer none but a closing EOS. An encoder-decoder's prompt keeps the EOS that its
+tokenizer adds: it ends what the encoder reads.
 
 A conversation is tokenised as one text, as open-instruct does; a token is learnt if it begins within an answer.
 """
@@ -94,7 +95,12 @@ def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def tokenise(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_source_tokens: int, max_target_tokens: int
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_source_tokens: int,
+    max_target_tokens: int,
+    encoder_decoder: bool = False,
 ) -> TokenData:
     """Tokenises prompts and answers.
 
@@ -103,14 +109,14 @@ def tokenise(
     included) is cut on the right and gets no EOS, since it does not end there.
 
     Raises:
-        ConfigError: the tokenizer appends EOS to prompts.
+        ConfigError: the tokenizer appends EOS to the prompts of a decoder-only base.
         DataError: there is nothing to train on, a prompt has no tokens, or an example has more than two turns.
     """
     _check_not_empty(examples)
     for example in examples:
         if not example.is_pair:
             raise DataError("plain text cannot show several turns", place=example.place, remedy="use --template tulu")
-    begins_with_bos = adds_bos(tokenizer)
+    begins_with_bos = False if encoder_decoder else adds_bos(tokenizer)
     sources = _encoded(tokenizer, [example.source for example in examples])["input_ids"]
     targets = _encoded(tokenizer, [example.target for example in examples], add_special_tokens=False)["input_ids"]
     rows: list[TokenRow] = []
@@ -123,7 +129,10 @@ def tokenise(
         cut_sources += source_cut
         cut_targets += target_cut
         cut_examples += source_cut or target_cut
-        rows.append(TokenRow.pair(source[:max_source_tokens], answer[:max_target_tokens]))
+        if source_cut:
+            end = source[-1:] if encoder_decoder and source[-1] == tokenizer.eos_token_id else []
+            source = source[: max_source_tokens - len(end)] + end
+        rows.append(TokenRow.pair(source, answer[:max_target_tokens]))
     return TokenData(rows, begins_with_bos, cut_sources, cut_targets, cut_examples)
 
 

@@ -17,9 +17,10 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from peft_eval.checkpoint.architecture import is_encoder_decoder
 from peft_eval.checkpoint.writing import load_adapter_weights, save_adapter, save_full
 from peft_eval.training.base import on_cpu
-from peft_eval.training.batches import Plan, answer_loss, packed_batch, padded_batch
+from peft_eval.training.batches import Plan, answer_loss, encoder_decoder_batch, packed_batch, padded_batch
 from peft_eval.training.progress import Progress
 from peft_eval.training.spec import TrainSpec
 from peft_eval.training.states import UnfinishedRun
@@ -72,6 +73,10 @@ class AnswerTrainer(Trainer):
         return DataLoader(self.rows, batch_sampler=batches, collate_fn=self._collate)  # type: ignore[arg-type]
 
     def _collate(self, rows: list[TokenRow]) -> dict[str, Any]:
+        if is_encoder_decoder(self.accelerator.unwrap_model(self.model).config):
+            batch = encoder_decoder_batch(rows, pad_token_id=self.pad_token_id)
+            shifted = self.model.prepare_decoder_input_ids_from_labels(labels=batch["labels"][:, 1:])
+            return {**batch, "decoder_input_ids": shifted, "use_cache": False}
         batch = packed_batch(rows) if self.spec.packing else padded_batch(rows, pad_token_id=self.pad_token_id)
         return {**batch, "use_cache": False}
 
