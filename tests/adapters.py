@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_adapter(base: Path, folder: Path, config: Any, *, scale: float = 0.05, seed: int = 0) -> dict[str, Any]:
-    """Saves an adapter of `base` under `folder` and returns peft's own merged state dict.
+    """Saves an adapter of `base` under `folder` and returns peft's own merged state dict, empty where there is none.
 
     Args:
         base: a model folder.
@@ -30,4 +30,8 @@ def write_adapter(base: Path, folder: Path, config: Any, *, scale: float = 0.05,
     model.save_pretrained(str(folder))
     if not hasattr(model, "merge_and_unload"):
         return {}
-    return {name: tensor.clone() for name, tensor in model.merge_and_unload().state_dict().items()}
+    try:
+        merged = model.merge_and_unload()
+    except NotImplementedError:  # a tuner without a merged form
+        return {}
+    return {name: tensor.clone() for name, tensor in merged.state_dict().items()}

@@ -7,6 +7,7 @@ base. An adapter that changes nothing ends the run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.reading import Checkpoint
 from peft_eval.errors import CheckpointError, ProbeError
+from peft_eval.serving.virtual_tokens import with_prompt, without_prompt
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -24,6 +26,9 @@ _TOP_TOKENS = 20  # vLLM's own limit on returned log-probabilities
 # Logit distance between merged and unmerged model, relative to the largest logit, by dtype of the merged weights.
 # float32: the acceptance bound of the design. The others: rounding of weights, about a hundred times their epsilon.
 _MERGE_BOUNDS = {"float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
+# In float32 an engine's distance to what it should serve is rounding; of its distance to the base, this share is not.
+_PART_OF_EFFECT = 0.1
+_FLOAT32_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,20 @@ def weights_differ(left: Path, right: Path) -> bool:
     return False
 
 
-def prove_engine(proof: Proof, reference: Reference, engine: LLM, place: str) -> Proof:
+def prove_engine(proof: Proof, reference: Reference, engine: LLM, place: str, prompt_ids: Sequence[int] = ()) -> Proof:
     """Checks that a running engine answers as base + adapter does.
 
+    Args:
+        proof: what `prove_effect` returned.
+        reference: what the probe prompts should give.
+        engine: the engine.
+        place: the checkpoint as the user wrote it.
+        prompt_ids: virtual tokens that every prompt begins with.
+
     Raises:
-        ProbeError: its answers are nearer to the base's although the adapter's effect is plain.
+        ProbeError: its answers are nearer to the base's although the adapter's effect is plain, or they are neither.
     """
-    to_adapted, to_base = engine_distances(engine, reference)
+    to_adapted, to_base = engine_distances(engine, reference, prompt_ids)
     if to_adapted.mean >= to_base.mean and proof.effect.mean > 2 * to_base.mean:
         raise ProbeError(
             f"the engine serves the base, not the adapter (distance {to_base.mean:.3g} to the base, "
@@ -143,10 +155,23 @@ def prove_engine(proof: Proof, reference: Reference, engine: LLM, place: str) ->
             place=place,
             remedy="report this with the versions that peft-eval doctor prints",
         )
+    rounding = max(_FLOAT32_ROUNDING, _PART_OF_EFFECT * to_base.mean)
+    if to_adapted.mean > rounding and _is_exact(engine, reference):
+        raise ProbeError(
+            f"the engine serves only part of the adapter (distance {to_adapted.mean:.3g} to base + adapter, "
+            f"{to_base.mean:.3g} to the base, in float32)",
+            place=place,
+            remedy="pass route=hf in --model_args, and report this adapter",
+        )
     return Proof(proof.effect, proof.merge, proof.merge_relative, to_adapted, to_base, proof.reference_dtype)
 
 
-def engine_distances(engine: LLM, reference: Reference) -> tuple[Distance, Distance]:
+def _is_exact(engine: LLM, reference: Reference) -> bool:
+    """Returns whether engine and reference both compute in float32, so that rounding explains no difference."""
+    return str(engine.llm_engine.model_config.dtype) == "torch.float32" and reference.dtype == "float32"
+
+
+def engine_distances(engine: LLM, reference: Reference, prompt_ids: Sequence[int] = ()) -> tuple[Distance, Distance]:
     """Returns how far an engine's log-probabilities are from base + adapter, and from the base.
 
     At each position of each probe prompt, the engine's most likely tokens are compared.
@@ -157,8 +182,9 @@ def engine_distances(engine: LLM, reference: Reference) -> tuple[Distance, Dista
     from peft_eval.merging.reference import Distance
 
     sampling = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=_TOP_TOKENS, detokenize=False)
-    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in reference.prompt_ids]
+    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in with_prompt(reference.prompt_ids, prompt_ids)]
     outputs = engine.generate(prompts, sampling_params=sampling, use_tqdm=False)
+    outputs = [without_prompt(output, len(prompt_ids)) for output in outputs]
     served, adapted, base = [], [], []
     for output, unmerged_logits, base_logits in zip(outputs, reference.unmerged, reference.base, strict=True):
         expected = unmerged_logits.log_softmax(-1)
