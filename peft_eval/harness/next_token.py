@@ -9,14 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lm_eval.models.vllm_causallms import VLLM
-
-    Scored = VLLM
-else:
-    Scored = object
+from typing import Any
 
 _log = logging.getLogger(__name__)
 # As lm-eval has it: the key for its cache, the context's ids, the continuation's ids.
@@ -25,11 +18,11 @@ Request = tuple[tuple[str, str], list[int], list[int]]
 _ROOM = 2
 
 
-class NextTokenScores(Scored):
+class NextTokenScores:
     """Mixed into lm-eval's vLLM class; what does not fit the short cut goes lm-eval's way."""
 
     def _loglikelihood_tokens(
-        self, requests: list[Request], disable_tqdm: bool = False, **options: Any
+        self: Any, requests: list[Request], disable_tqdm: bool = False, **options: Any
     ) -> list[tuple[float, bool]]:
         from peft_eval.serving.next_token import MOST_TOKENS
 
@@ -41,19 +34,20 @@ class NextTokenScores(Scored):
         places = {
             context: found
             for context, found in places.items()
-            if 1 < len(found) and len({requests[place][2][0] for place in found}) <= MOST_TOKENS
+            if len(found) > 1 and len({requests[place][2][0] for place in found}) <= MOST_TOKENS
         }
         answers: dict[int, tuple[float, bool]] = {}
         if places:
             self._score_next_tokens(requests, places, answers)
         rest = [place for place in range(len(requests)) if place not in answers]
         if rest:
-            others = super()._loglikelihood_tokens([requests[place] for place in rest], disable_tqdm, **options)
+            left = [requests[place] for place in rest]
+            others = super()._loglikelihood_tokens(left, disable_tqdm, **options)  # type: ignore[misc]
             answers.update(zip(rest, others, strict=True))
         return [answers[place] for place in range(len(requests))]
 
     def _score_next_tokens(
-        self,
+        self: Any,
         requests: Sequence[Request],
         places: dict[tuple[int, ...], list[int]],
         answers: dict[int, tuple[float, bool]],
