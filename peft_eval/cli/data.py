@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+
+from peft_eval.errors import ConfigError
 
 
 @click.group(name="data")
@@ -56,6 +60,80 @@ def superni(output: Path | None, url: str | None, sha256: str | None, trust_firs
         click.echo(
             f"use it with `--data superni:{folder}`, `--metadata superni={folder}` or PEFT_EVAL_SUPERNI={folder}"
         )
+
+
+def _fetches(name: str, title: str, licence: str, from_archive: bool) -> click.Command:
+    """Makes the command that fetches a data set whose address and hashes `peft_eval.data.upstream` knows."""
+    hashes = "its hash" if from_archive else "the hash of each"
+    what = "one archive" if from_archive else "the files"
+
+    @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help=_OUTPUT_HELP)
+    @click.option("--url", help="Fetch from this address instead: " + ("a mirror." if from_archive else _BASE_HELP))
+    @click.option("--sha256", multiple=True, metavar="HASH" if from_archive else "FILE=HASH", help=_HASH_HELP)
+    @click.option("--trust-first-download", is_flag=True, help=_TRUST_HELP)
+    def fetch_data_set(
+        output: Path | None, url: str | None, sha256: tuple[str, ...], trust_first_download: bool
+    ) -> None:
+        from peft_eval.data.location import environment_variable, fetched_folder
+
+        folder = output or fetched_folder(name)
+        get = _get_archive if from_archive else _get_files
+        record, new = get(name, folder, url, sha256, trust_first_download)
+        state = f"{record.files} files" if new else "already there"
+        click.echo(f"{folder}: {state}, commit {record.commit[:12]}, sha256 {record.sha256}")
+        if output:
+            click.echo(f"use it with `--metadata {name}={folder}` or {environment_variable(name)}={folder}")
+
+    text = f"""Fetch {title} ({licence}): {what} at a pinned commit.
+
+    Checked by {hashes}, then read whole. A stopped fetch goes on where it was.
+
+    \b
+    Example:
+      peft-eval data get {name}
+    """
+    return get.command(name=name, help=text)(fetch_data_set)
+
+
+_OUTPUT_HELP = "Folder to make. Default: the user's cache, where suites look by themselves."
+_BASE_HELP = "a mirror's folder, below which the files have the same paths."
+_HASH_HELP = "A hash to check by, instead of ours."
+_TRUST_HELP = "Accept what has no known hash. Its hash is kept beside the data and asked of every later download."
+_DATA_SETS = (
+    ("mmlu", "MMLU", "MIT", True),
+    ("gsm8k", "GSM8K", "MIT", False),
+    ("bbh", "BIG-Bench-Hard and its prompts", "MIT", False),
+    ("tydiqa", "TyDiQA's gold passage task", "Apache-2.0", False),
+    ("human_eval", "HumanEval", "MIT", False),
+    ("alpaca_eval", "AlpacaEval's instructions and the answers to beat", "CC-BY-NC-4.0", False),
+    ("toxigen", "ToxiGen's prompts", "MIT", False),
+    ("truthfulqa", "TruthfulQA", "Apache-2.0", False),
+)
+for _data_set in _DATA_SETS:
+    _fetches(*_data_set)
+
+
+def _get_archive(name: str, folder: Path, url: str | None, sha256: tuple[str, ...], trust: bool) -> Any:
+    from peft_eval.data.fetch import fetch
+    from peft_eval.data.upstream import MMLU_ARCHIVE, check_data
+
+    given = sha256[-1].lower() if sha256 else None
+    spec = replace(MMLU_ARCHIVE, url=url or MMLU_ARCHIVE.url, sha256=given or MMLU_ARCHIVE.sha256)
+    return fetch(spec, folder, check=partial(check_data, name), trust_first_download=trust)
+
+
+def _get_files(name: str, folder: Path, url: str | None, sha256: tuple[str, ...], trust: bool) -> Any:
+    from peft_eval.data.fetch_files import fetch_files
+    from peft_eval.data.upstream import FILE_SETS, check_data
+
+    spec = replace(FILE_SETS[name], base=url or FILE_SETS[name].base)
+    given = {}
+    for one in sha256:
+        file, sign, digest = one.rpartition("=")
+        if not sign:
+            raise ConfigError(f"{one!r} names no file", place="--sha256", remedy="write FILE=HASH")
+        given[file] = digest.lower()
+    return fetch_files(spec, folder, check=partial(check_data, name), given=given, trust_first_download=trust)
 
 
 @command.command()

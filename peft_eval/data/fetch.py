@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,11 +80,11 @@ def fetch(
             no space, or a folder in the way that was not fetched by us.
     """
     destination = destination.expanduser().absolute()
-    with _disk_errors(destination):
+    with disk_errors(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(destination.with_name(f".{destination.name}.lock")):
             known = spec.sha256 or _kept_hash(destination, spec.commit)
-            there = _record(destination)
+            there = record_of(destination)
             if there and there.commit == spec.commit:
                 _compare(there.sha256, known, destination / RECORD_NAME, "use another --output, or delete this folder")
                 return there, False
@@ -120,7 +120,7 @@ def _fetch(
             record = Fetched(spec.url, spec.commit, found, files)
             (folder / RECORD_NAME).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
             if spec.sha256 is None:
-                _keep_hash(destination, spec.commit, found)
+                keep_hashes(destination, {spec.commit: found})
             if destination.exists():
                 destination.rename(Path(temporary) / "old")
             folder.rename(destination)
@@ -136,7 +136,12 @@ def hash_file(destination: Path) -> Path:
     return destination.with_name(f"{destination.name}.sha256.json")
 
 
-def _kept_hashes(destination: Path) -> dict[str, str]:
+def kept_hashes(destination: Path) -> dict[str, str]:
+    """Returns the hashes of trusted first downloads that were kept beside a folder.
+
+    Raises:
+        DataError: the file that holds them is broken.
+    """
     path = hash_file(destination)
     if not path.exists():
         return {}
@@ -150,17 +155,19 @@ def _kept_hashes(destination: Path) -> dict[str, str]:
 
 
 def _kept_hash(destination: Path, commit: str) -> str | None:
-    return _kept_hashes(destination).get(commit)
+    return kept_hashes(destination).get(commit)
 
 
-def _keep_hash(destination: Path, commit: str, sha256: str) -> None:
-    kept = _kept_hashes(destination) | {commit: sha256}
+def keep_hashes(destination: Path, hashes: Mapping[str, str]) -> None:
+    """Keeps hashes of a trusted download beside a folder."""
+    kept = {**kept_hashes(destination), **hashes}
     temporary = hash_file(destination).with_suffix(".tmp")
     temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     temporary.replace(hash_file(destination))
 
 
-def _record(destination: Path) -> Fetched | None:
+def record_of(destination: Path) -> Fetched | None:
+    """Returns the record of a folder that was fetched, None for any other."""
     try:
         return Fetched(**json.loads((destination / RECORD_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -182,7 +189,12 @@ def _no_hash(spec: ArchiveSpec) -> DataError:
 
 
 @contextlib.contextmanager
-def _disk_errors(destination: Path) -> Iterator[None]:
+def disk_errors(destination: Path) -> Iterator[None]:
+    """Turns what the disk refuses while a folder is made into an error for the user.
+
+    Raises:
+        DataError: no space, or no right to write there.
+    """
     try:
         yield
     except OSError as error:

@@ -26,7 +26,7 @@ class UnpackLimits:
 
 
 def unpack(archive: Path, folder: Path, keep: Iterable[str], limits: UnpackLimits = UnpackLimits()) -> int:
-    """Unpacks some top folders of a `.tar.gz` whose content lies in one root folder, as GitHub's do.
+    """Unpacks some top folders of a `.tar.gz` or `.tar` whose content lies in one root folder, as GitHub's do.
 
     Args:
         archive: the file.
@@ -43,7 +43,7 @@ def unpack(archive: Path, folder: Path, keep: Iterable[str], limits: UnpackLimit
     wanted = set(keep)
     written = total = 0
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 path = _inner_path(member, archive)
                 if path is None or path.parts[0] not in wanted or member.isdir():

@@ -11,6 +11,7 @@ from lm_eval.utils import simple_parse_args_string
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.errors import ConfigError, RouteError
+from peft_eval.harness.encoding_ahead import EncodingAhead
 from peft_eval.harness.extensions import finish
 from peft_eval.harness.fallback import start_on_hf
 from peft_eval.harness.next_token import NextTokenScores
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PeftVLLM(WatchedPrompts, NextTokenScores, vllm_causallms.VLLM):
+class PeftVLLM(WatchedPrompts, EncodingAhead, NextTokenScores, vllm_causallms.VLLM):
     """vLLM as lm-eval drives it, for a base, an adapter or full weights.
 
     Args:
