@@ -92,16 +92,16 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **options: Any) -> torch.Tensor:
         """Generates as lm-eval's class does; which answers ended at the limit has to be read off them."""
         outputs = super()._model_generate(context, max_length, stop, **options)
-        if self.backend == "causal":
-            seen = options["attention_mask"].bool()
-            ends = {self.eot_token_id, self.tokenizer.eos_token_id}
-            for prompt, mask, answer in zip(context, seen, outputs[:, context.shape[1] :], strict=True):
-                ids = answer.tolist()
-                cut = outputs.shape[1] >= max_length and not ends & set(ids)
-                if cut and stop:
-                    text = self.tok_decode(ids, skip_special_tokens=False)
-                    cut = not any(word in text for word in stop if word)
-                self._watch.answered(prompt[mask].tolist(), cut=cut)
+        seen = options["attention_mask"].bool()
+        ends = {self.eot_token_id, self.tokenizer.eos_token_id}
+        begin = context.shape[1] if self.backend == "causal" else 1
+        for prompt, mask, answer in zip(context, seen, outputs[:, begin:], strict=True):
+            ids = answer.tolist()
+            cut = outputs.shape[1] >= max_length and not ends & set(ids)
+            if cut:
+                text = self.tok_decode(ids, skip_special_tokens=False)
+                cut = not any(word in text for word in stop if word)
+            self._watch.answered(prompt[mask].tolist(), cut=cut)
         return outputs
 
     def get_model_info(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
 
 
 def _longest_prompt(route: Route) -> int | None:
-    """Returns the length an encoder-decoder was trained with: T5's config names no limit, and lm-eval's guess is 512."""
+    """Returns the length an encoder-decoder was trained with: T5's config names none, and lm-eval guesses 512."""
     manifest = route.checkpoint.manifest
     if manifest is None or not read_json(route.model_folder / "config.json").get("is_encoder_decoder"):
         return None

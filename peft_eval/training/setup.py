@@ -5,18 +5,18 @@ Reads files and checks them; needs no weights in memory, so that `--dry-run` can
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_eval import plugins
 from peft_eval.checkpoint.hashing import weights_sha256
-from peft_eval.data.source import Example, Selection, TrainingData
+from peft_eval.checkpoint.manifest import QuantizationRecord
+from peft_eval.data.source import Selection, TrainingData
 from peft_eval.errors import ConfigError, DataError
 from peft_eval.training.base import Base, find_base, load_tokenizer
 from peft_eval.training.spec import TrainSpec
 from peft_eval.training.templates import PLAIN, Template, choose_template
-from peft_eval.training.tokens import TokenData, tokenise, tokenise_conversations
+from peft_eval.training.tokens import Limits, TokenData, tokens_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,7 @@ class Setup:
         tokens: the examples as token ids.
         template: how turns became text.
         notes: what the user should know.
+        quantization: how the base was quantised; known once it is loaded.
     """
 
     spec: TrainSpec
@@ -45,6 +46,7 @@ class Setup:
     tokens: TokenData
     template: Template
     notes: list[str]
+    quantization: QuantizationRecord | None = None
 
     def plan(self, processes: int = 1) -> Plan:
         """Returns the run's batches for a number of processes."""
@@ -96,7 +98,7 @@ def set_up(spec: TrainSpec) -> Setup:
         notes.append(f"template {template.name}: " + _REASONS[template.name])
     if base.is_encoder_decoder:
         _check_encoder_decoder(spec, template)
-    tokens = tokens_of(spec, data.examples, tokenizer, template, encoder_decoder=base.is_encoder_decoder)
+    tokens = tokens_of(data.examples, tokenizer, template, limits_of(spec), encoder_decoder=base.is_encoder_decoder)
     if tokens.truncated_examples:
         notes.append(_cut(spec, tokens, template))
     if empty := set(tokens.nothing_learnt):
@@ -119,28 +121,9 @@ def _check_encoder_decoder(spec: TrainSpec, template: Template) -> None:
         )
 
 
-def tokens_of(
-    spec: TrainSpec,
-    examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
-    *,
-    encoder_decoder: bool = False,
-) -> TokenData:
-    """Returns examples as a run with these settings sees them.
-
-    Raises:
-        ConfigError, DataError: see `peft_eval.training.tokens`.
-    """
-    if template == PLAIN:
-        return tokenise(
-            examples,
-            tokenizer,
-            max_source_tokens=spec.max_source_tokens,
-            max_target_tokens=spec.max_target_tokens,
-            encoder_decoder=encoder_decoder,
-        )
-    return tokenise_conversations(examples, tokenizer, template, max_tokens=spec.max_conversation_tokens)
+def limits_of(spec: TrainSpec) -> Limits:
+    """Returns a specification's length limits."""
+    return Limits(spec.max_source_tokens, spec.max_target_tokens, spec.max_conversation_tokens)
 
 
 def _cut(spec: TrainSpec, tokens: TokenData, template: Template) -> str:

@@ -52,6 +52,13 @@ class TokenRow:
         """How many tokens come before the first that is learnt."""
         return int(self.learnt.argmax()) if self.learnt.any() else len(self.ids)
 
+    def last_answer(self) -> tuple[list[int], list[int]]:
+        """Returns the ids before the last stretch that is learnt, and the ids of that stretch."""
+        end = len(self.ids) - int(self.learnt[::-1].argmax())
+        unlearnt = np.flatnonzero(~self.learnt[:end])
+        start = int(unlearnt[-1]) + 1 if len(unlearnt) else 0
+        return self.ids[:start].tolist(), self.ids[start:end].tolist()
+
     @property
     def target_tokens(self) -> int:
         """How many tokens the loss is computed on."""
@@ -76,6 +83,39 @@ class TokenData:
     truncated_targets: int = 0
     truncated_examples: int = 0
     nothing_learnt: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The greatest lengths in tokens: of prompt and answer of plain text, or of a whole conversation."""
+
+    source: int
+    target: int
+    conversation: int
+
+
+def tokens_of(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    limits: Limits,
+    *,
+    encoder_decoder: bool = False,
+) -> TokenData:
+    """Tokenises examples as training does, with a template of either kind.
+
+    Raises:
+        ConfigError, DataError: see `tokenise` and `tokenise_conversations`.
+    """
+    if template.text is None:
+        return tokenise(
+            examples,
+            tokenizer,
+            max_source_tokens=limits.source,
+            max_target_tokens=limits.target,
+            encoder_decoder=encoder_decoder,
+        )
+    return tokenise_conversations(examples, tokenizer, template, max_tokens=limits.conversation)
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
