@@ -6,7 +6,7 @@ and announced in the entry-point group `peft_eval`. See CONTRIBUTING.md for a wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,11 @@ hookimpl = pluggy.HookimplMarker("peft_eval")
 @hookspec
 def peft_eval_methods() -> Iterable[Method]:  # type: ignore[empty-body]
     """Returns methods that `peft-eval train --method NAME` offers."""
+
+
+@hookspec(firstresult=True)
+def peft_eval_method_named(name: str, methods: Mapping[str, Method]) -> Method | None:
+    """Returns the method that a name stands for which is no method's own, such as `lora+pfeiffer`, else None."""
 
 
 @hookspec

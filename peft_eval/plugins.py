@@ -63,9 +63,27 @@ def _named(hook: str, kind: str, name_of: Callable[[Any], str]) -> dict[str, Any
     return {name: item for name, (item, _) in sorted(found.items())}
 
 
-def methods() -> dict[str, Method]:
+class MethodTable(dict[str, "Method"]):
+    """The methods by name; a name that a plugin can make a method of (`lora+pfeiffer`) is found, but not listed."""
+
+    def __contains__(self, name: object) -> bool:
+        """Returns whether there is, or can be made, a method of that name."""
+        return super().__contains__(name) or self._made(str(name)) is not None
+
+    def __missing__(self, name: str) -> Method:
+        """Returns the method made of a name that is not listed."""
+        made = self._made(name)
+        if made is None:
+            raise KeyError(name)
+        return made
+
+    def _made(self, name: str) -> Method | None:
+        return manager().hook.peft_eval_method_named(name=name, methods=dict(self))
+
+
+def methods() -> MethodTable:
     """Returns every method by name."""
-    return _named("peft_eval_methods", "method", lambda method: method.name)
+    return MethodTable(_named("peft_eval_methods", "method", lambda method: method.name))
 
 
 def datasets() -> dict[str, DataSource]:

@@ -78,8 +78,8 @@ class BottleneckLayer(SublayerAdapter):
     """The end of a sublayer with its bottlenecks."""
 
     method = "a bottleneck adapter"
-    adapter_layer_names = ("bottleneck_down", "bottleneck_up", "bottleneck_scale", "bottleneck_gate")
-    other_param_names = ("configs",)
+    adapter_layer_names: tuple[str, ...] = ("bottleneck_down", "bottleneck_up", "bottleneck_scale", "bottleneck_gate")
+    other_param_names: tuple[str, ...] = ("configs",)
 
     def __init__(self, base_layer: nn.Module, entry: nn.Module | None = None):
         super().__init__(base_layer, entry)
@@ -143,7 +143,7 @@ class BottleneckModel(SublayerTuner):
             peft_config.entries = {
                 _leaf(sublayer.exit): _leaf(sublayer.entry)
                 for sublayer in self._sublayers.values()
-                if sublayer.kind in peft_config.positions and sublayer.entry != sublayer.exit
+                if sublayer.entry != sublayer.exit
             }
 
     def add(self, layer: BottleneckLayer, adapter_name: str, config: BottleneckConfig) -> None:

@@ -68,8 +68,8 @@ class CompacterLayer(BottleneckLayer):
     """The end of a sublayer with its Compacter bottlenecks."""
 
     method = "a Compacter adapter"
-    adapter_layer_names = (*BottleneckLayer.adapter_layer_names, "bottleneck_rule")
-    other_param_names = (*BottleneckLayer.other_param_names, "rule_owners")
+    adapter_layer_names: tuple[str, ...] = (*BottleneckLayer.adapter_layer_names, "bottleneck_rule")
+    other_param_names: tuple[str, ...] = (*BottleneckLayer.other_param_names, "rule_owners")
 
     def __init__(self, base_layer: nn.Module, entry: nn.Module | None = None):
         super().__init__(base_layer, entry)

@@ -28,6 +28,7 @@ class SublayerAdapter(nn.Module, BaseTunerLayer):
     """
 
     method = "an adapter beside a sublayer"
+    wraps_sublayers = True  # and not single modules within them
 
     def __init__(self, base_layer: nn.Module, entry: nn.Module | None = None):
         super().__init__()
@@ -37,12 +38,12 @@ class SublayerAdapter(nn.Module, BaseTunerLayer):
         self._hook = entry.register_forward_pre_hook(self._remember, with_kwargs=True) if entry is not None else None
 
     def _remember(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._input = _hidden_states(args, kwargs)
+        self._input = hidden_states(args, kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the base module's output, its first tensor changed: (batch, tokens, hidden) or (tokens, hidden)."""
         result = self.base_layer(*args, **kwargs)
-        given, self._input = (_hidden_states(args, kwargs), None) if self._hook is None else (self._input, None)
+        given, self._input = (hidden_states(args, kwargs), None) if self._hook is None else (self._input, None)
         if self.disable_adapters or not self.active_adapters:
             return result
         output = result[0] if isinstance(result, tuple) else result
@@ -89,7 +90,8 @@ class SublayerAdapter(nn.Module, BaseTunerLayer):
         return (weights[0].device if weights else None), (floating.dtype if floating is not None else None)
 
 
-def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+def hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Returns what a module of the base was called with, (batch, tokens, hidden) or (tokens, hidden)."""
     return args[0] if args else kwargs["hidden_states"]
 
 
@@ -107,11 +109,13 @@ class SublayerTuner(BaseTuner):
         return peft_config
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
-        self._sublayers = {sublayer.exit: sublayer for sublayer in find_sublayers(model)}
+        self._sublayers = self._targets(peft_config, find_sublayers(model))
         if peft_config.target_modules is None:
-            peft_config.target_modules = [
-                exit for exit, sublayer in self._sublayers.items() if sublayer.kind in peft_config.positions
-            ]
+            peft_config.target_modules = list(self._sublayers)
+
+    def _targets(self, peft_config: Any, sublayers: list[Sublayer]) -> dict[str, Sublayer]:
+        """Returns the sublayers to adapt by the name of the module to wrap."""
+        return {sublayer.exit: sublayer for sublayer in sublayers if sublayer.kind in peft_config.positions}
 
     def _create_and_replace(
         self,
@@ -124,7 +128,7 @@ class SublayerTuner(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         if not isinstance(target, self.tuner_layer_cls):
-            wrapper = self.wrap(peft_config, target, self._sublayers[current_key])
+            wrapper = self.wrap(peft_config, target, current_key)
             self._replace_module(parent, target_name, wrapper, target)
             target = wrapper
         self.add(target, adapter_name, peft_config)
@@ -135,14 +139,23 @@ class SublayerTuner(BaseTuner):
         """Puts a module in a wrapper's place; peft's own would look for its `weight`, which a sublayer has not."""
         setattr(parent, child_name, new_module)
 
-    def wrap(self, config: Any, module: nn.Module, sublayer: Sublayer) -> SublayerAdapter:
-        """Returns the wrapper of a sublayer's last module, without adapters yet."""
+    def wrap(self, config: Any, module: nn.Module, name: str) -> SublayerAdapter:
+        """Returns the wrapper of the module of that name, without adapters yet."""
+        sublayer = self._sublayers[name]
         entry = self.model.get_submodule(sublayer.entry) if sublayer.entry != sublayer.exit else None
         return self.tuner_layer_cls(module, entry)
 
     def add(self, layer: Any, adapter_name: str, config: Any) -> None:
         """Adds an adapter's weights, at their start, to a wrapper."""
         raise NotImplementedError
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
+        base = super()._unload_and_optionally_merge(*args, **kwargs)
+        self.after_unloading()
+        return base
+
+    def after_unloading(self) -> None:
+        """Undoes what the tuner did to the base beside wrapping its modules."""
 
     @property
     def hidden_size(self) -> int:

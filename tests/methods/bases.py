@@ -36,9 +36,14 @@ ARCHITECTURES = list(_CONFIGS)
 CAUSAL = [name for name in ARCHITECTURES if name != "t5"]
 
 
-def tiny(architecture: str, dtype: torch.dtype = torch.float32) -> Any:
-    """Returns a random model in evaluation mode, the same at each call; weights are large enough to matter."""
+def tiny(architecture: str, dtype: torch.dtype = torch.float32, *, sliding_window: int | None = None) -> Any:
+    """Returns a random model in evaluation mode, the same at each call; weights are large enough to matter.
+
+    Mistral, Gemma 2 and 3 see four tokens back in some layers, unless `sliding_window` says otherwise.
+    """
     name, sizes = _CONFIGS[architecture]
+    if sliding_window and "sliding_window" in sizes:
+        sizes = {**sizes, "sliding_window": sliding_window}
     config = getattr(transformers, f"{name}Config")(**sizes)
     config.initializer_range = 0.1
     kind = transformers.AutoModelForSeq2SeqLM if architecture == "t5" else transformers.AutoModelForCausalLM
