@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,17 @@ from peft_eval.errors import DataError, raise_all
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """Returns a UTF-8 file's text, line ends as they are.
+    """Returns a UTF-8 file's text, line ends as they are; that of a `.gz` is decompressed.
 
     Raises:
         DataError: it is not there or not UTF-8.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return file.read()
+        content = path.read_bytes()
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
     except FileNotFoundError:
         raise DataError("there is no such file", place=str(path), remedy=remedy) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"the file cannot be read: {error}", place=str(path), remedy=remedy) from error
 
 

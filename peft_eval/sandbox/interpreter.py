@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import subprocess
@@ -44,8 +45,9 @@ class Interpreter:
     packages: tuple[Path, ...]
 
 
+@functools.cache
 def inspect_interpreter(python: str | None = None, packages: tuple[str, ...] = ()) -> Interpreter:
-    """Asks a Python (default: this one) for what it needs.
+    """Asks a Python (default: this one) for what it needs; the answer is kept.
 
     Args:
         python: path of an executable.
