@@ -23,17 +23,34 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class QuantizationRecord(_Part):
+    """How the base's linear weights were quantised while the adapter was trained (QLoRA).
+
+    Attributes:
+        scheme: bitsandbytes' 4-bit type.
+        double: whether the scales were quantised as well.
+        dtype: dtype of the weights before, and of the arithmetic after.
+        kept_modules: linear layers that were left as they are.
+    """
+
+    scheme: Literal["nf4", "fp4"]
+    double: bool
+    dtype: Literal["float32", "bfloat16", "float16"]
+    kept_modules: list[str] = Field(default_factory=list)
+
+
 class BaseRecord(_Part):
     """The base model that the adapter was trained on.
 
     `location` is a folder or hub id as given, `weights_sha256` a hash over its weight files
-    (see `peft_eval.checkpoint.hashing.weights_sha256`).
+    (see `peft_eval.checkpoint.hashing.weights_sha256`), `quantization` what was done to them before training.
     """
 
     location: str
     revision: str | None = None
     weights_sha256: str | None = None
     vocab_size: int | None = None
+    quantization: QuantizationRecord | None = None
 
 
 class MethodRecord(_Part):

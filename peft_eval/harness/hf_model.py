@@ -61,6 +61,8 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
                 arguments = {"max_length": longest} | arguments
             self._prove(route)
             super().__init__(pretrained=str(route.model_folder), peft=adapter, **arguments)
+            if route.name == "hf":
+                _see_quantised(self.model.get_base_model(), route)
         self._begin_watching(self._route)
 
     def _prove(self, route: Route) -> None:
@@ -109,6 +111,18 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
         proof = self._proof.as_record() if self._proof else self._full_proof
         record = run_record(self._route, proof, self._watch.counts)
         return {**super().get_model_info(), "peft_eval": record}
+
+
+def _see_quantised(model: torch.nn.Module, route: Route) -> None:
+    """Lets an adapter that was trained on a quantised base run on what that base computed with."""
+    from peft_eval.merging.quantised import quantised_base
+    from peft_eval.merging.skeleton import weightless_model
+
+    manifest = route.checkpoint.manifest
+    if manifest and manifest.base.quantization:
+        quantised = quantised_base(route.checkpoint.folder, weightless_model(route.model_folder))
+        assert quantised is not None
+        quantised.apply(model)
 
 
 def _longest_prompt(route: Route) -> int | None:

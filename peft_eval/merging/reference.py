@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from peft_eval.checkpoint.architecture import is_encoder_decoder, model_class
 from peft_eval.merging.merger import AdapterMerger, base_tensor_shapes
+from peft_eval.merging.quantised import quantised_base
 
 _FLOAT32_PARAMETERS = 1_000_000_000
 _PROMPT_TOKENS = 64
@@ -123,6 +124,10 @@ def reference_logits(
     with _quiet_transformers():
         kind = model_class(AutoConfig.from_pretrained(base_folder))
         model = kind.from_pretrained(base_folder, dtype=torch.float32 if small else "auto").eval()
+        on_disk = {}
+        if quantised := quantised_base(adapter_folder, model):
+            on_disk = {name: weight.clone() for name, weight in model.named_parameters() if name in quantised.names}
+            quantised.apply(model)
         adapted = PeftModel.from_pretrained(model, str(adapter_folder)).eval()
     unmerged = _logits(adapted, prompt_ids)
     with adapted.disable_adapter():
@@ -133,6 +138,6 @@ def reference_logits(
         merger = AdapterMerger(adapter_folder, base_folder, dtype=served_dtype)
         weights = plain.state_dict()
         for name in merger.targets:
-            weights[name].copy_(merger.merge(name, weights[name]))
+            weights[name].copy_(merger.merge(name, on_disk.get(name, weights[name])))
         merged = _logits(plain, prompt_ids)
     return Reference(prompt_ids, base, unmerged, merged, dtype="float32" if small else str(model.dtype)[6:])

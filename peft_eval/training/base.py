@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from peft_eval.checkpoint.architecture import generates_text, is_encoder_decoder, model_class
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES
 from peft_eval.checkpoint.location import resolve_folder
+from peft_eval.checkpoint.manifest import QuantizationRecord
 from peft_eval.errors import CheckpointError, ConfigError
 from peft_eval.training.spec import TrainSpec
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+DOUBLE_QUANTIZATION = True  # as QLoRA does
 
 
 @dataclass(frozen=True)
@@ -121,14 +124,21 @@ def arithmetic(spec: TrainSpec) -> torch.dtype:
     return getattr(torch, spec.dtype)
 
 
-def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(base: Base, dtype: torch.dtype, quantize: str = "none") -> PreTrainedModel:
     """Loads the base's weights in a given precision.
+
+    Args:
+        base: the base.
+        dtype: dtype of the weights, and of the arithmetic where they are quantised.
+        quantize: `nf4` or `fp4` keeps linear weights in 4 bits.
 
     Raises:
         CheckpointError: weights are missing, superfluous, damaged or of the wrong shape.
+        ConfigError: bitsandbytes is not installed.
     """
     from safetensors import SafetensorError
 
+    quantised = {} if quantize == "none" else _quantised(quantize, dtype)
     try:
         loaded: Any = model_class(base.config).from_pretrained(
             str(base.folder),
@@ -137,6 +147,7 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **quantised,
         )
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -151,3 +162,36 @@ def load_model(base: Base, dtype: torch.dtype) -> PreTrainedModel:
                 place=str(base.folder),
             )
     return model
+
+
+def _quantised(scheme: str, dtype: torch.dtype) -> dict[str, Any]:
+    from accelerate import PartialState
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "bitsandbytes is not installed", place=f"--quantize {scheme}", remedy="pip install peft-eval[qlora]"
+        )
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=scheme,
+        bnb_4bit_use_double_quant=DOUBLE_QUANTIZATION,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": PartialState().device}}
+
+
+def quantization_of(model: torch.nn.Module, spec: TrainSpec) -> QuantizationRecord | None:
+    """Returns how a loaded model was quantised, for the manifest."""
+    if spec.quantize == "none":
+        return None
+    import bitsandbytes
+    import torch
+
+    kept = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and not isinstance(module, bitsandbytes.nn.Linear4bit)
+    ]
+    dtype: Any = str(arithmetic(spec)).removeprefix("torch.")
+    return QuantizationRecord(scheme=spec.quantize, double=DOUBLE_QUANTIZATION, dtype=dtype, kept_modules=kept)

@@ -41,6 +41,7 @@ def manifest_of(
             revision=base.revision,
             weights_sha256=weights_sha256(base.folder),
             vocab_size=base.config.get_text_config().vocab_size,
+            quantization=setup.quantization,
         ),
         method=MethodRecord(
             name=spec.method,

@@ -142,18 +142,29 @@ def prepare_model(setup: Setup, dtype: torch.dtype) -> tuple[Setup, Any]:
     import torch
     from transformers import set_seed
 
-    from peft_eval.training.base import load_model
+    from peft_eval.training.base import load_model, quantization_of
 
     spec = setup.spec
     method = plugins.methods()[spec.method]
-    model = load_model(setup.base, torch.float32 if method.kind == "full" else dtype)
+    if method.kind == "full" and spec.quantize != "none":
+        raise ConfigError(
+            f"method {spec.method} trains the base's own weights, which cannot be done in 4 bits",
+            place="--quantize",
+            remedy="leave it out, or train an adapter",
+        )
+    model = load_model(setup.base, torch.float32 if method.kind == "full" else dtype, spec.quantize)
+    quantization = quantization_of(model, spec)
+    if quantization:
+        from peft import prepare_model_for_kbit_training
+
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if not setup.base.is_encoder_decoder and "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ConfigError(f"{type(model).__name__} cannot compute chosen logits alone", place=spec.base)
     options = method.fit(model, method.options(**spec.options))
     set_seed(spec.seed)
     prepared = method.prepare(model, options, base_id=setup.base.adapter_base_id)
     fitted = spec.model_copy(update={"options": options.model_dump(mode="json")})
-    return dataclasses.replace(setup, spec=fitted), prepared
+    return dataclasses.replace(setup, spec=fitted, quantization=quantization), prepared
 
 
 def _finish(
@@ -244,7 +255,12 @@ def _check_room(setup: Setup, model: Any, output: Path) -> None:
 
 
 def _count(model: Any, *, trained: bool = False) -> int:
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad or not trained)
+    # A quantised weight is stored as packed bytes; its state knows its shape.
+    return sum(
+        weight.quant_state.shape.numel() if hasattr(weight, "quant_state") else weight.numel()
+        for weight in model.parameters()
+        if weight.requires_grad or not trained
+    )
 
 
 def _silence(line: str) -> None:

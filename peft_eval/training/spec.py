@@ -36,6 +36,9 @@ class TrainSpec(BaseModel):
 
     base: str = _field(WHAT, "Base model: a folder, zoo:NAME or a hub id.", min_length=1)
     base_revision: str | None = _field(WHAT, "The base's revision on the hub.", None)
+    quantize: Literal["none", "nf4", "fp4"] = _field(
+        WHAT, "Train on the base with its linear weights in 4 bits, scales quantised too (QLoRA).", "none"
+    )
     method: str = _field(WHAT, "Training method; `peft-eval methods` lists them.", "lora")
     data: str = _field(WHAT, "Training data, NAME[:LOCATION], e.g. superni:DIR.", min_length=1)
     output: str = _field(WHAT, "Folder for the checkpoint.", min_length=1)

@@ -73,9 +73,10 @@ class AnswerTrainer(Trainer):
         return DataLoader(self.rows, batch_sampler=batches, collate_fn=self._collate)  # type: ignore[arg-type]
 
     def _collate(self, rows: list[TokenRow]) -> dict[str, Any]:
-        if is_encoder_decoder(self.accelerator.unwrap_model(self.model).config):
+        model: Any = self.model
+        if is_encoder_decoder(model.config):
             batch = encoder_decoder_batch(rows, pad_token_id=self.pad_token_id)
-            shifted = self.model.prepare_decoder_input_ids_from_labels(labels=batch["labels"][:, 1:])
+            shifted = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"][:, 1:])
             return {**batch, "decoder_input_ids": shifted, "use_cache": False}
         batch = packed_batch(rows) if self.spec.packing else padded_batch(rows, pad_token_id=self.pad_token_id)
         return {**batch, "use_cache": False}
