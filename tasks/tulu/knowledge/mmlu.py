@@ -136,7 +136,7 @@ def _shots_that_fit(
 
 
 def _count(tokenizer: Any, texts: list[str]) -> list[int]:
-    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, truncation=False).input_ids]
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False).input_ids]
 
 
 def letter_texts(letters: str, tokenizer: Any) -> list[str]:

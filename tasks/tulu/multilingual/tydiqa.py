@@ -108,7 +108,7 @@ def cut_passage(question: Question, tokenizer: Any) -> Question:
 
     The original leaves the text of a BOS token at the head of a cut passage; here it is left out.
     """
-    ids = tokenizer.encode(question.passage)
+    ids = tokenizer(question.passage, verbose=False).input_ids
     if len(ids) <= _MOST_PASSAGE_TOKENS:
         return question
     return replace(question, passage=tokenizer.decode(ids[:_MOST_PASSAGE_TOKENS], skip_special_tokens=True))
