@@ -28,10 +28,43 @@ def write_adapter(base: Path, folder: Path, config: Any, *, scale: float = 0.05,
             if parameter.requires_grad:
                 parameter.data += scale * torch.randn_like(parameter)
     model.save_pretrained(str(folder))
-    if not hasattr(model, "merge_and_unload"):
-        return {}
     try:
         merged = model.merge_and_unload()
-    except NotImplementedError:  # a tuner without a merged form
+    except (AttributeError, NotImplementedError, ValueError, RuntimeError):  # no merged form, or none that peft knows
         return {}
     return {name: tensor.clone() for name, tensor in merged.state_dict().items()}
+
+
+def prepared_adapter(method: Any, base: Path, *, scale: float = 0.05, seed: int = 0) -> Any:
+    """Returns a base with a method's adapter, its trained weights shifted at random, options as in small_options.py.
+
+    Args:
+        method: the method.
+        base: a model folder.
+        scale: standard deviation of what is added to each trained parameter; 0 leaves the method's start.
+        seed: seeds it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from peft_eval.methods.method import Course
+    from tests.small_options import small_options
+
+    def examples(count: int) -> Any:
+        generator = torch.Generator().manual_seed(seed)
+        ids = torch.randint(3, 300, (min(count, 16), 24), generator=generator)
+        yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        options = method.fit(model, method.options(**small_options(method)))
+        if hasattr(method, "prepare_in"):
+            course = Course(steps=20, examples=examples)
+            prepared = method.prepare_in(model, options, base_id=str(base), course=course)
+        else:
+            prepared = method.prepare(model, options, base_id=str(base))
+        for parameter in prepared.parameters():
+            if parameter.requires_grad:
+                parameter.data += scale * torch.randn_like(parameter)
+    return prepared

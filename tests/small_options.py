@@ -27,6 +27,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "VBLORA": {"rank": 4, "num_vectors": 16, "vector_length": 16},
     "VERA": {"rank": 16},
     "WAVEFT": {"n_frequency": 100},
+    "compacter": {"phm_dim": 2},
+    "compacter_pp": {"phm_dim": 2},
 }
 
 

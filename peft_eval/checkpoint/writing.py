@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES, file_sha256
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, FileRecord, Manifest
+from peft_eval.checkpoint.plain_lora import as_plain_lora
 from peft_eval.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -100,13 +101,19 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted({path for pattern in CHECKPOINT_PATTERNS for path in folder.glob(pattern)})
 
 
-def save_adapter(model: Any, folder: Path, *, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+def save_adapter(
+    model: Any, folder: Path, *, state_dict: dict[str, torch.Tensor] | None = None, in_training: bool = False
+) -> None:
     """Writes a `PeftModel`'s trained weights and configuration as the peft library does.
+
+    An adapter whose start took part of the base away (PiSSA and the like) is written as plain LoRA on the untouched
+    base, unless it is to be trained on.
 
     Args:
         model: the `PeftModel`.
         folder: an existing folder.
         state_dict: the model's weights where they had to be gathered from several processes.
+        in_training: write the weights as they are, for `load_adapter_weights`.
 
     Raises:
         CheckpointError: a weight is NaN or infinite.
@@ -116,18 +123,29 @@ def save_adapter(model: Any, folder: Path, *, state_dict: dict[str, torch.Tensor
 
     weights = get_peft_model_state_dict(model, state_dict=state_dict, save_embedding_layers=False)
     check_finite(weights)
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-        str(folder / ADAPTER_WEIGHTS),
-        metadata={"format": "pt"},
-    )
     config = model.peft_config["default"]
+    if not in_training:
+        weights, config = as_plain_lora(model, weights)
+    save_file(_apart(weights), str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
     training = config.inference_mode
     config.inference_mode = True
     try:
         config.save_pretrained(str(folder))
     finally:
         config.inference_mode = training
+
+
+def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies tensors that share memory, which safetensors does not write, as what layers share in some methods."""
+    seen: set[int] = set()
+    apart: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        apart[name] = tensor.detach().cpu().contiguous()
+        place = apart[name].untyped_storage().data_ptr()
+        if place in seen:
+            apart[name] = apart[name].clone()
+        seen.add(place)
+    return apart
 
 
 def load_adapter_weights(model: Any, folder: Path) -> None:

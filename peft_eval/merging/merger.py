@@ -4,108 +4,28 @@ The base's modules are laid out with weights that take no memory; the adapter is
 peft does. As each of the base's tensors comes by, it is put into its layer, merged there in float32
 and taken out again. So every method that peft can merge layer by layer is merged by the very code
 that peft uses, while memory stays at one tensor plus the adapter, and nothing is written to disk.
+
+A merged model may have tensors that the base has not: biases, or an output layer of its own where the
+adapter changed only one of two tied ends. Its config then differs too: see `config_overrides`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
-from safetensors import safe_open
-from safetensors.torch import load_file
-from torch import nn
-from transformers import AutoConfig
+from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 
-from peft_eval.checkpoint.architecture import model_class
-from peft_eval.checkpoint.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
-from peft_eval.errors import BaseMismatchError, CheckpointError, RouteError
+from peft_eval.checkpoint.reading import ADAPTER_CONFIG, read_json
+from peft_eval.errors import CheckpointError, RouteError
+from peft_eval.merging.biases import room_for_biases
+from peft_eval.merging.layers import AdaptedLayer, adapted_layers
+from peft_eval.merging.obstacles import merge_obstacle
+from peft_eval.merging.skeleton import adapted_skeleton, base_tensor_shapes, read_base_tensor
 
-_ADAPTER = "default"
-# peft settings under which merging one weight at a time onto the plain base is wrong or impossible.
-_NOT_MERGED_HERE = (
-    "lora_bias",
-    "target_parameters",
-    "trainable_token_indices",
-    "layer_replication",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "use_bdlora",
-    "monteclora_config",
-)
-# These initialisations move part of the base into the adapter, so the saved delta fits an altered base only.
-_ALTER_THE_BASE = ("pissa", "olora", "corda", "loftq")
-
-
-def merge_obstacle(adapter_config: dict[str, Any]) -> str | None:
-    """Returns why an adapter cannot be merged tensor by tensor, None if it can.
-
-    Args:
-        adapter_config: the content of `adapter_config.json`.
-    """
-    kind = str(adapter_config.get("peft_type", "")).upper()
-    if adapter_config.get("num_virtual_tokens") is not None:
-        return f"{kind} adds virtual tokens, it has no merged form"
-    if adapter_config.get("bias", "none") != "none":
-        return f"it trains biases of the base (bias={adapter_config['bias']!r})"
-    for name in _NOT_MERGED_HERE:
-        if adapter_config.get(name):
-            return f"{name} is set"
-    start = str(adapter_config.get("init_lora_weights", "")).lower()
-    if start.startswith(_ALTER_THE_BASE):
-        return f"init_lora_weights={start!r} altered the base it was trained on"
-    return None
-
-
-def base_tensor_shapes(base_folder: Path) -> dict[str, tuple[int, ...]]:
-    """Returns name and shape of every tensor in a model folder, from the files' headers alone."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(base_folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
-                shapes[name] = tuple(opened.get_slice(name).get_shape())
-    return shapes
-
-
-def _weightless_model(base_folder: Path) -> nn.Module:
-    """Builds the base's modules with float32 weights of the right shape that share one zero."""
-    with torch.device("meta"):
-        config = AutoConfig.from_pretrained(base_folder)
-        model = model_class(config).from_config(config, dtype=torch.float32)
-    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
-        owner, _, leaf = name.rpartition(".")
-        zeros = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)
-        setattr(model.get_submodule(owner), leaf, nn.Parameter(zeros, requires_grad=False))
-    return model
-
-
-def load_adapter(model: PeftModel, adapter_folder: Path) -> None:
-    """Loads an adapter's tensors into a model that has its layers, strictly.
-
-    Raises:
-        CheckpointError: a tensor is not finite, has no place in the model, or is missing.
-        BaseMismatchError: a tensor's shape does not fit the base.
-    """
-    state = load_file(adapter_folder / ADAPTER_WEIGHTS)
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{name} has NaN or infinity", place=str(adapter_folder), remedy="train it again")
-    try:
-        loaded: Any = set_peft_model_state_dict(model, state, adapter_name=_ADAPTER, low_cpu_mem_usage=True)
-    except RuntimeError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "size mismatch" in line), str(error))
-        raise BaseMismatchError(
-            f"the adapter does not fit this base: {reason}", place=str(adapter_folder), remedy="pass its own base"
-        ) from error
-    missing = [name for name in loaded.missing_keys if f".{_ADAPTER}" in name]
-    for problem, names in (("match nothing in the base", loaded.unexpected_keys), ("are missing", missing)):
-        if names:
-            listed = ", ".join(sorted(names)[:5])
-            raise CheckpointError(f"{len(names)} adapter tensors {problem}: {listed}", place=str(adapter_folder))
+__all__ = ["AdapterMerger", "base_tensor_shapes", "merge_obstacle"]
 
 
 class AdapterMerger:
@@ -113,8 +33,12 @@ class AdapterMerger:
 
     Args:
         adapter_folder: a peft-format adapter.
-        base_folder: the base's folder; its config is read, and its files' headers.
+        base_folder: the base's folder; its config is read, its files' headers, and single tensors where
+            merging one needs another (a weight and its bias).
         dtype: dtype of merged tensors; None keeps each tensor's own.
+
+    Attributes:
+        config_overrides: settings of the base's config that the merged model needs otherwise.
 
     Raises:
         RouteError: this adapter cannot be merged tensor by tensor; the message says why.
@@ -124,76 +48,70 @@ class AdapterMerger:
 
     def __init__(self, adapter_folder: Path, base_folder: Path, *, dtype: torch.dtype | None = None):
         self.adapter_folder = adapter_folder
+        self._base_folder = base_folder
         self._dtype = dtype
+        self.config_overrides: dict[str, Any] = {}
         obstacle = merge_obstacle(read_json(adapter_folder / ADAPTER_CONFIG))
         if obstacle:
             raise RouteError(f"cannot be merged: {obstacle}", place=str(adapter_folder))
-        config = PeftConfig.from_pretrained(str(adapter_folder))
-        config.inference_mode = True
-        config.base_model_name_or_path = str(base_folder)
+        self._skeleton = adapted_skeleton(adapter_folder, base_folder)
+        self._quantised = self._skeleton.quantised
+        self._shapes = base_tensor_shapes(base_folder)
+        self._saved = dict(self._skeleton.saved)
+        self._layers: dict[str, AdaptedLayer] = {}
         try:
-            self._model = get_peft_model(
-                _weightless_model(base_folder),  # type: ignore[arg-type]
-                config,
-                adapter_name=_ADAPTER,
-                low_cpu_mem_usage=True,
-                autocast_adapter_dtype=False,
-            )
-        except ValueError as error:
-            raise BaseMismatchError(
-                f"the adapter does not fit this base: {error}", place=str(adapter_folder), remedy="pass its own base"
-            ) from error
-        load_adapter(self._model, adapter_folder)
-        self._refuse_tied_embeddings()
-        self._steps = dict(self._merge_steps())
-        self._pending = set(self._steps)
-        unreachable = sorted(self._pending - base_tensor_shapes(base_folder).keys())
-        if unreachable:
-            raise RouteError(
-                f"cannot be merged: the base's files hold no {', '.join(unreachable[:3])} (tied or renamed)",
-                place=str(adapter_folder),
-            )
-
-    def _refuse_tied_embeddings(self) -> None:
-        if not getattr(self._model.get_base_model().config, "tie_word_embeddings", False):
-            return
-        for name, module in self._model.get_base_model().named_modules():
-            adapted = module.get_base_layer() if isinstance(module, BaseTunerLayer) else None
-            if isinstance(adapted, nn.Embedding):
-                raise RouteError(
-                    f"cannot be merged: {name} is tied to the output layer, which the adapter leaves alone",
-                    place=str(self.adapter_folder),
-                )
+            for layer in adapted_layers(self._skeleton):
+                self._layers |= dict.fromkeys(layer.tensor_names, layer)
+            self._extra_shapes = self._plan_extras()
+        except RouteError as error:
+            raise RouteError(error.problem, place=str(adapter_folder)) from error
+        self._refuse_what_is_left()
+        self._changed = (self._layers.keys() | self._saved.keys()) & self._shapes.keys()
+        self._pending = set(self._changed)
+        self._extras: dict[str, torch.Tensor] = {}
+        self._ready: dict[str, torch.Tensor] = {}
 
     @property
     def targets(self) -> set[str]:
-        """Names of the base's tensors that merging changes."""
-        return set(self._steps)
+        """Names of the base's tensors that merging changes, those among them that training saw quantised."""
+        return set(self._changed) | (self._quantised.names if self._quantised else set())
 
-    def _merge_steps(self) -> Iterator[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
-        for name, module in self._model.get_base_model().named_modules():
-            if isinstance(module, BaseTunerLayer):
-                yield f"{name}.weight", lambda tensor, layer=module: _merge_layer(layer, tensor)  # type: ignore[misc]
-            elif isinstance(module, ModulesToSaveWrapper):
-                for leaf, saved in module.modules_to_save[_ADAPTER].named_parameters():
-                    yield f"{name}.{leaf}", lambda tensor, kept=saved: kept.data  # type: ignore[misc]
+    @property
+    def extra_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the merged model's tensors that the base has not."""
+        return dict(self._extra_shapes)
 
     def merge(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """Returns the merged tensor for the base's tensor `name`, of the same shape; others pass as they are."""
-        step = self._steps.get(name)
-        if step is None:
-            return tensor
+        """Returns the merged tensor for the base's tensor `name`; others pass as they are."""
         self._pending.discard(name)
-        return step(tensor).to(device=tensor.device, dtype=self._dtype or tensor.dtype)
+        seen = self._quantised.seen(name, tensor) if self._quantised else tensor
+        if name not in self._changed:
+            return seen.to(tensor.dtype)
+        return self._merged(name, seen).to(device=tensor.device, dtype=self._dtype or tensor.dtype)
+
+    def extra_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yields the merged model's tensors that the base has not, in the dtype of merged tensors.
+
+        What merging the others did not bring along is made from tensors read from the base's folder.
+        """
+        for name, shape in self._extra_shapes.items():
+            if name in self._layers or name in self._saved or name == self._skeleton.head:
+                tensor = self._extras.pop(name, None)
+                if tensor is None:
+                    tensor = self._merged(name, self._of_base(name))
+            else:
+                tensor = torch.zeros(shape)
+            like = self._dtype or read_base_tensor(self._base_folder, next(iter(self._shapes))).dtype
+            yield name, tensor.to(like)
 
     def merged(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yields the merged model's tensors as the base's stream by.
+        """Yields the merged model's tensors as the base's stream by, then those that the base has not.
 
         Raises:
             CheckpointError: the stream ended before every adapted tensor came by, so part of the
                 adapter would have been lost.
         """
-        self._pending = set(self._steps)
+        self._pending = set(self._changed)
         for name, tensor in tensors:
             yield name, self.merge(name, tensor)
         if self._pending:
@@ -201,16 +119,96 @@ class AdapterMerger:
             raise CheckpointError(
                 f"{len(self._pending)} adapted tensors never came by: {listed}", place=str(self.adapter_folder)
             )
+        yield from self.extra_tensors()
 
+    def _merged(self, name: str, tensor: torch.Tensor | None) -> torch.Tensor:
+        """Returns one merged tensor; what comes out of a layer beside it is kept for when its turn comes."""
+        layer = self._layers.get(name)
+        if layer is None:
+            kept = self._saved.get(name, tensor)
+            assert kept is not None  # an extra tensor that is neither comes from the base
+            return kept
+        if name in self._ready:
+            return self._ready.pop(name)
+        base = layer.layer.get_base_layer()
+        values = {}
+        for leaf in {*layer.leaves, *(key for key, _ in base.named_parameters(recurse=False))}:
+            full = f"{layer.name}.{leaf}"
+            value = self._saved.get(full, tensor if full == name else self._of_base(full))
+            if value is not None:
+                values[leaf] = value
+        outcome = layer.merge(values)
+        self._ready = {}
+        for leaf, value in outcome.items():
+            full = f"{layer.name}.{leaf}"
+            if full in self._extra_shapes:
+                self._extras[full] = value
+            elif full != name:
+                self._ready[full] = value
+        return outcome[name.removeprefix(f"{layer.name}.")]
 
-@torch.no_grad()
-def _merge_layer(layer: Any, tensor: torch.Tensor) -> torch.Tensor:
-    base = layer.get_base_layer()
-    empty = base.weight
-    base.weight = nn.Parameter(tensor.to(device="cpu", dtype=torch.float32, copy=True), requires_grad=False)
-    try:
-        layer.merge(adapter_names=[_ADAPTER])
-        return base.weight.data
-    finally:
-        base.weight = empty
-        layer.merged_adapters.clear()
+    def _of_base(self, name: str) -> torch.Tensor | None:
+        """Reads a tensor of the base as training saw it; the tied output layer's is the embeddings'. None: no such."""
+        if name == self._skeleton.head and name not in self._shapes and self._skeleton.tied:
+            name = self._skeleton.embedding
+        if name not in self._shapes:
+            return None
+        tensor = read_base_tensor(self._base_folder, name)
+        return self._quantised.seen(name, tensor) if self._quantised else tensor
+
+    def _plan_extras(self) -> dict[str, tuple[int, ...]]:
+        """Returns the tensors that the merged model has beyond the base's, and notes what that asks of its config."""
+        extras: dict[str, tuple[int, ...]] = {}
+        biases = {f"{one.name}.bias" for one in self._layers.values() if one.adds_bias}
+        if biases:
+            settings, extras = room_for_biases(self._base_folder, biases)
+            self.config_overrides |= settings
+        skeleton = self._skeleton
+        if skeleton.vocabulary is not None:
+            self.config_overrides["vocab_size"] = skeleton.vocabulary
+        if skeleton.tied and self._ends_differ():
+            self.config_overrides["tie_word_embeddings"] = False
+            if skeleton.head not in self._shapes:
+                rows = skeleton.vocabulary or self._shapes[skeleton.embedding][0]
+                extras[skeleton.head] = (rows, *self._shapes[skeleton.embedding][1:])
+        return extras
+
+    def _ends_differ(self) -> bool:
+        """Tells whether the adapter makes the tied embeddings and output layer two different tensors."""
+        ends = (self._skeleton.embedding, self._skeleton.head)
+        if all(isinstance(getattr(self._layers.get(end), "layer", None), TrainableTokensLayer) for end in ends):
+            if self._skeleton.head not in self._shapes:
+                self._layers.pop(self._skeleton.head)
+            return False
+        saved = [self._saved.get(end) for end in ends]
+        if saved[0] is not None and saved[1] is not None and torch.equal(saved[0], saved[1]):
+            if self._skeleton.head not in self._shapes:
+                self._saved.pop(self._skeleton.head)
+            return any(end in self._layers for end in ends)
+        return any(end in self._layers or end in self._saved for end in ends)
+
+    def _refuse_what_is_left(self) -> None:
+        """Refuses an adapter part of which no merged tensor would carry."""
+        known = self._shapes.keys() | self._extra_shapes.keys()
+        unreachable = sorted((self._layers.keys() | self._saved.keys()) - known)
+        if unreachable:
+            raise RouteError(
+                f"cannot be merged: the base's files hold no {', '.join(unreachable[:3])} (renamed)",
+                place=str(self.adapter_folder),
+            )
+        skeleton = self._skeleton
+        if skeleton.vocabulary is not None:
+            ends = {skeleton.embedding, *({skeleton.head} & known)}
+            short = sorted(ends - self._saved.keys() - self._extra_shapes.keys())
+            if short:
+                raise RouteError(
+                    f"cannot be merged: the adapter's vocabulary has {skeleton.vocabulary:,} rows, "
+                    f"and it brings no {short[0]}",
+                    place=str(self.adapter_folder),
+                )
+        modules = {name.rpartition(".")[0] for name in self._layers}
+        inside = {name.removeprefix("base_model.model.") for name in skeleton.state if "base_model.model." in name}
+        lost = sorted(name for name in inside if not any(name.startswith(f"{module}.") for module in modules))
+        if lost or not (self._layers or self._saved):
+            what = f"{lost[0]} changes no weight" if lost else "it changes no weight"
+            raise RouteError(f"cannot be merged: {what} of the base", place=str(self.adapter_folder))

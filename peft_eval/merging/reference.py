@@ -8,6 +8,7 @@ their files; from `_FLOAT32_PARAMETERS` on the files' dtype is used, to keep mem
 from __future__ import annotations
 
 import contextlib
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,30 @@ def reference_logits(
         base = _logits(adapted, prompt_ids)
     merged = None
     if served_dtype is not None:
-        plain = adapted.unload()
         merger = AdapterMerger(adapter_folder, base_folder, dtype=served_dtype)
-        weights = plain.state_dict()
-        for name in merger.targets:
-            weights[name].copy_(merger.merge(name, on_disk.get(name, weights[name])))
+        plain = _merged_model(adapted.unload(), merger, on_disk)
         merged = _logits(plain, prompt_ids)
     return Reference(prompt_ids, base, unmerged, merged, dtype="float32" if small else str(model.dtype)[6:])
+
+
+def _merged_model(plain: Any, merger: AdapterMerger, on_disk: dict[str, torch.Tensor]) -> Any:
+    """Puts merged weights into a base in memory, or into a model of its own where the merged config differs.
+
+    Args:
+        plain: the base in memory.
+        merger: merges the adapter.
+        on_disk: tensors of the base's files that differ from those in memory.
+    """
+    weights = plain.state_dict()
+    changed = {name: merger.merge(name, on_disk.get(name, weights[name])) for name in merger.targets}
+    changed |= dict(merger.extra_tensors())
+    if not merger.config_overrides:
+        for name, tensor in changed.items():
+            weights[name].copy_(tensor)
+        return plain
+    config = copy.deepcopy(plain.config)
+    for name, value in merger.config_overrides.items():
+        setattr(config, name, value)
+    model = model_class(config).from_config(config, dtype=plain.dtype).eval()
+    model.load_state_dict({**weights, **changed})
+    return model

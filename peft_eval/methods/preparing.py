@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from peft_eval.checkpoint.architecture import task_type
+from peft_eval.checkpoint.architecture import task_type
 from peft_eval.checkpoint.plain_lora import remember_start
 from peft_eval.errors import ConfigError
 from peft_eval.methods.catalogue import STARTS_FROM_DATA, offered, setting_errors

@@ -91,7 +91,7 @@ class AnswerTrainer(Trainer):
         folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if hasattr(model, "peft_config"):
-            save_adapter(model, folder, state_dict=state_dict)
+            save_adapter(model, folder, state_dict=state_dict, in_training=True)
         else:
             save_full(model, folder, state_dict=state_dict)
 
