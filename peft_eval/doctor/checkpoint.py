@@ -115,8 +115,9 @@ def effect_checks(route: Route) -> Iterator[Check]:
 
     try:
         with contextlib.redirect_stderr(io.StringIO()):
+            merged_dtype = torch.float32 if route.name == "merge" else None
             reference = reference_logits(
-                route.checkpoint.folder, route.model_folder, route.tokenizer_folder, served_dtype=torch.float32
+                route.checkpoint.folder, route.model_folder, route.tokenizer_folder, served_dtype=merged_dtype
             )
         proof = prove_effect(reference, route.checkpoint.reference, "float32")
     except ProbeError as error:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OURS = ("pretrained", "peft", "force_base", "route")
 _CALLED_OTHERWISE = {"max_model_len": "max_length"}
 
 
@@ -25,13 +24,12 @@ def start_on_hf(route: Route | None, arguments: dict[str, Any]) -> PeftHFLM:
         route: how the checkpoint is served; None for a plain base.
         arguments: as given for vLLM; those that only vLLM knows are dropped, by name in the log.
     """
-    from lm_eval.models import huggingface
-
     from peft_eval.harness.hf_model import PeftHFLM
 
     reason = route.reason if route else engine_obstacle(Path(str(arguments["pretrained"])))
     logger.warning("%s runs on --model hf: %s", arguments.get("peft") or arguments["pretrained"], reason)
-    known = {*inspect.signature(huggingface.HFLM.__init__).parameters, *_OURS} - {"self", "kwargs"}
+    known = {name for one in PeftHFLM.__mro__ for name in inspect.signature(one.__init__).parameters}
+    known -= {"self", "args", "kwargs", "options"}
     kept: dict[str, Any] = {}
     dropped = []
     for name, value in arguments.items():

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from peft_eval.checkpoint.architecture import is_encoder_decoder, model_class
 from peft_eval.merging.merger import AdapterMerger, base_tensor_shapes
 from peft_eval.merging.quantised import quantised_base
+from peft_eval.methods.tuner import register_all
 
 _FLOAT32_PARAMETERS = 1_000_000_000
 _PROMPT_TOKENS = 64
@@ -122,6 +123,7 @@ def reference_logits(
     shapes = base_tensor_shapes(base_folder)
     small = sum(torch.Size(shape).numel() for shape in shapes.values()) < _FLOAT32_PARAMETERS
     prompt_ids = probe_prompt_ids(tokenizer_folder)
+    register_all()
     with _quiet_transformers():
         kind = model_class(AutoConfig.from_pretrained(base_folder))
         model = kind.from_pretrained(base_folder, dtype=torch.float32 if small else "auto").eval()

@@ -22,30 +22,28 @@ LOAD_FORMAT = "peft_eval"
 _ADAPTER_KEY, _ROUTE_KEY = "adapter", "route"
 
 
-def engine_arguments(adapter_folder: Path, route: str, base_config: dict[str, Any]) -> dict[str, Any]:
+def engine_arguments(
+    adapter_folder: Path,
+    route: str,
+    *,
+    config_overrides: dict[str, Any] | None = None,
+    graph: Any = None,
+) -> dict[str, Any]:
     """Returns the arguments for `vllm.LLM` that put this adapter into `model=` while it loads.
 
     Args:
         adapter_folder: a peft-format adapter.
         route: `merge`, `wrapped` or `prompt`.
-        base_config: the content of the base's `config.json`.
-
-    Raises:
-        RouteError, CheckpointError, BaseMismatchError: the adapter has no such form, or is broken.
+        config_overrides: settings of the base's config that differ with the adapter.
+        graph: what else tells the model's graph from the base's, as JSON.
     """
     loading = {_ADAPTER_KEY: str(adapter_folder), _ROUTE_KEY: route}
     arguments: dict[str, Any] = {"load_format": LOAD_FORMAT, "model_loader_extra_config": loading}
-    # vLLM reuses compiled graphs of equal configurations, and hashes `additional_config` among them.
-    if route == "wrapped":
-        from peft_eval.serving.blocks import read_blocks, structure
-
-        arguments["additional_config"] = {LOAD_FORMAT: structure(read_blocks(adapter_folder))}
-    elif route == "prompt":
-        from peft_eval.serving.virtual_tokens import read_prompt
-
-        rows = len(read_prompt(adapter_folder, base_config))
-        arguments["hf_overrides"] = {"vocab_size": base_config["vocab_size"] + rows}
-        arguments["additional_config"] = {LOAD_FORMAT: {"virtual_tokens": rows}}
+    if config_overrides:
+        arguments["hf_overrides"] = dict(config_overrides)
+    if config_overrides or graph is not None:
+        # vLLM reuses compiled graphs of equal configurations; `additional_config` is among what it compares.
+        arguments["additional_config"] = {LOAD_FORMAT: [config_overrides, graph]}
     return arguments
 
 

@@ -155,25 +155,30 @@ def _engine_route(name: str, checkpoint: Checkpoint, base: Path, tokenizer: Path
         raise RouteError(obstacle)
     config = read_json(base / "config.json")
     prompt_ids: tuple[int, ...] = ()
+    overrides, graph = {}, None
     if name == "merge":
         from peft_eval.merging.merger import AdapterMerger
 
-        changed = len(AdapterMerger(checkpoint.folder, base).targets)
-        reason = f"{changed} of the base's tensors are merged as they load"
+        merger = AdapterMerger(checkpoint.folder, base)
+        overrides = merger.config_overrides
+        reason = f"{len(merger.targets)} of the base's tensors are merged as they load"
     elif name == "wrapped":
-        from peft_eval.serving.blocks import read_blocks
+        from peft_eval.serving.blocks import read_blocks, structure
 
-        reason = f"{len(read_blocks(checkpoint.folder))} blocks are put beside the base's sublayers"
+        blocks = read_blocks(checkpoint.folder)
+        graph = structure(blocks)
+        reason = f"{len(blocks)} blocks are put beside the base's sublayers"
     else:
         from peft_eval.serving.virtual_tokens import read_prompt
 
         first, rows = config["vocab_size"], len(read_prompt(checkpoint.folder, config))
         prompt_ids = tuple(range(first, first + rows))
+        overrides = {"vocab_size": first + rows}
         reason = f"{rows} virtual tokens are put before each prompt"
     if name != "merge" and config.get("model_type") not in TESTED_MODEL_TYPES and not insisted:
         kind = config.get("model_type")
         raise RouteError(f"not tested inside vLLM with bases of type {kind} (route={name} in --model_args insists)")
-    engine = engine_arguments(checkpoint.folder, name, config)
+    engine = engine_arguments(checkpoint.folder, name, config_overrides=overrides, graph=graph)
     return Route(checkpoint, name, reason, base, tokenizer, engine, prompt_ids)
 
 
