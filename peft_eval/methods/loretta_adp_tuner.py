@@ -48,7 +48,7 @@ class LorettaAdpConfig(PeftConfig):
         self.peft_type = "LORETTA_ADP"  # type: ignore[assignment]  # peft's enum is closed, its tables are not
 
 
-class TensorizedLinear(nn.Module):
+class TensorizedLinear(TensorTrain):
     """A linear layer with its weight (outputs, inputs) as a tensor train.
 
     Args:
@@ -60,15 +60,14 @@ class TensorizedLinear(nn.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, rank: int, *, zero_bias: bool, zero: bool = False):
-        super().__init__()
-        self.train_of_cores = TensorTrain(inputs, outputs, rank, zero=zero)
+        super().__init__(inputs, outputs, rank, zero=zero)
         self.bias = nn.Parameter(torch.zeros(outputs))
         if not zero_bias:
             nn.init.uniform_(self.bias, -(outputs**-0.5), outputs**-0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns x Wᵀ + b: (..., outputs)."""
-        return functional.linear(x, self.train_of_cores.dense(), self.bias)
+        return functional.linear(x, self.dense(), self.bias)
 
 
 class LorettaAdpLayer(SublayerAdapter):
@@ -134,6 +133,6 @@ def blocks(adapter_config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> 
 
 
 def _cores(tensors: dict[str, torch.Tensor], stem: str) -> list[torch.Tensor]:
-    prefix = f"{stem}.train_of_cores.core"
+    prefix = f"{stem}.core"
     count = sum(name.startswith(prefix) for name in tensors)
     return [tensors[f"{prefix}{index}"] for index in range(count)]

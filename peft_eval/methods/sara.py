@@ -67,7 +67,7 @@ class SaraMethod(TargetedMethod):
         weights: list[Any] = [model.get_submodule(name).weight for name in shapes]
         if any((weight.abs() < options.threshold).any() for weight in weights):
             return []
-        smallest = min(float(weight.abs().min()) for weight in weights)
+        smallest = min(float(weight.detach().abs().min()) for weight in weights)
         return [
             ConfigError(
                 f"no weight of the chosen layers is below {options.threshold:g}",
