@@ -27,6 +27,7 @@ LM_EVAL = {
     "--log_samples",
     "--limit",
     "--batch_size",
+    "--confirm_run_unsafe_code",
 }
 LM_EVAL |= {"--include_path"}
 
