@@ -26,6 +26,7 @@ def command(name: str | None, as_json: bool) -> None:
       peft-eval train --base BASE --method lora --rank 8 --data mini --output runs/lora-8
     """
     from peft_eval.methods.catalogue import unavailable
+    from peft_eval.methods.measured import UNKNOWN, measurements
     from peft_eval.plugins import methods, pick
 
     known = methods()
@@ -33,8 +34,12 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             print_json([described(method) for method in known.values()])
             return
-        rows = [[one.name, _type_of(one), one.summary, _source_of(one)] for one in known.values()]
-        print_table(["method", "type", "what it trains", "source"], rows)
+        found = measurements()
+        rows = [
+            [one.name, _type_of(one), found.get(one.name, {}).get("route", UNKNOWN), one.summary, _source_of(one)]
+            for one in known.values()
+        ]
+        print_table(["method", "type", "route", "what it trains", "source"], rows)
         click.echo("A method's options: peft-eval methods NAME\n\nOf the installed peft, these are no methods:")
         for other, reason in unavailable().items():
             click.echo(f"  {other}: {reason}")
@@ -50,18 +55,23 @@ def command(name: str | None, as_json: bool) -> None:
 
 def described(method: Method) -> dict[str, Any]:
     """Returns all that is known of a method, for `--json`."""
+    from peft_eval.methods.measured import measurements
+
     return {
         "name": method.name,
         "kind": method.kind,
         "type": _type_of(method),
         "summary": method.summary,
         "source": _source_of(method),
+        "measured": measurements().get(method.name),
         "training_defaults": dict(method.training_defaults),
         "options": _options_of(method.options),
     }
 
 
 def _show(method: Method) -> None:
+    from peft_eval.methods.measured import in_words, measurements
+
     preset = getattr(method, "preset", None)
     click.echo(f"{method.name}: {method.summary}")
     for label, value in (
@@ -72,6 +82,9 @@ def _show(method: Method) -> None:
     ):
         if value:
             click.echo(f"  {label}: {value}")
+    click.echo("on the embedded base:")
+    for label, value in in_words(measurements().get(method.name)):
+        click.echo(f"  {label}: {value}")
     rows = [
         [option["name"], option["type"], _written(option["default"]), option["description"]]
         for option in _options_of(method.options)
