@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -66,10 +67,17 @@ def extend_evaluator(module: ModuleType) -> None:
 
 
 def extend_peft(module: ModuleType) -> None:
-    """Lets `PeftModel.from_pretrained` load the tuners that methods bring along."""
+    """Lets `PeftModel.from_pretrained` load the tuners that methods bring along.
+
+    A plugin that breaks the contract is a warning here, and an error as soon as peft-eval itself needs the methods:
+    `import peft` must work for programs that have nothing to do with it.
+    """
     from peft_eval.methods.tuner import register_all
 
-    register_all()
+    try:
+        register_all()
+    except PeftEvalError as error:
+        warnings.warn(f"peft-eval's own adapter types are not known to peft: {error}", stacklevel=2)
 
 
 def extend_models(module: ModuleType) -> None:

@@ -144,15 +144,23 @@ class BottleneckMethod:
         summary: one line on it.
         options: its options with its own defaults.
         reads: whether it reads the sublayer's output or its input.
+        source: the paper.
     """
 
     kind: Literal["adapter", "full"] = "adapter"
-    mergeable = False
     training_defaults = TRAINING_DEFAULTS
     tuners = (BOTTLENECK,)
 
-    def __init__(self, name: str, summary: str, options: type[MethodOptions], reads: Literal["output", "input"]):
-        self.name, self.summary, self.options, self.reads = name, summary, options, reads
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        options: type[MethodOptions],
+        *,
+        reads: Literal["output", "input"],
+        source: str,
+    ):
+        self.name, self.summary, self.options, self.reads, self.source = name, summary, options, reads, source
 
     def fit(self, model: PreTrainedModel, options: BottleneckOptions) -> BottleneckOptions:
         """Resolves the width against the base's.
@@ -228,12 +236,15 @@ def check_activation(name: str) -> None:
 
 def bottleneck_methods() -> list[BottleneckMethod]:
     """Returns the five bottleneck adapters."""
+    both, one, beside = "after attention and feed-forward", "after the feed-forward", "beside the feed-forward"
+    table: list[tuple[str, str, type[MethodOptions], Literal["output", "input"], str]] = [
+        ("adapter", f"the paper's own adapters, {both}", AdapterOptions, "output", "arXiv 2411.16775"),
+        ("houlsby", f"adapters {both}", HoulsbyOptions, "output", "arXiv 1902.00751"),
+        ("pfeiffer", f"adapters {one}", PfeifferOptions, "output", "arXiv 2005.00247"),
+        ("parallel", f"adapters {beside}", ParallelOptions, "input", "arXiv 2110.04366"),
+        ("scaled_parallel", f"adapters {beside}, scale learned", ScaledParallelOptions, "input", "arXiv 2110.04366"),
+    ]
     return [
-        BottleneckMethod("adapter", "the paper's adapters, after attention and feed-forward", AdapterOptions, "output"),
-        BottleneckMethod("houlsby", "adapters after attention and feed-forward", HoulsbyOptions, "output"),
-        BottleneckMethod("pfeiffer", "adapters after the feed-forward", PfeifferOptions, "output"),
-        BottleneckMethod("parallel", "adapters beside the feed-forward", ParallelOptions, "input"),
-        BottleneckMethod(
-            "scaled_parallel", "adapters beside the feed-forward, scale learned", ScaledParallelOptions, "input"
-        ),
+        BottleneckMethod(name, summary, options, reads=reads, source=source)
+        for name, summary, options, reads, source in table
     ]

@@ -63,7 +63,7 @@ class CompacterMethod:
     """Compacter or Compacter++."""
 
     kind: Literal["adapter", "full"] = "adapter"
-    mergeable = False
+    source = "arXiv 2106.04647"
     # Few weights, which move little: the largest rate of both papers' grids.
     training_defaults = {**TRAINING_DEFAULTS, "learning_rate": 1e-3}
     tuners = (COMPACTER,)

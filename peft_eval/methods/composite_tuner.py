@@ -20,6 +20,7 @@ from torch import nn
 
 from peft_eval.errors import ConfigError
 from peft_eval.methods.sublayer_tuner import SublayerAdapter
+from peft_eval.methods.tuner import LateClass
 
 # What a part does not say for itself: it is the whole's.
 _OF_THE_WHOLE = ("task_type", "base_model_name_or_path", "revision", "inference_mode")
@@ -180,7 +181,8 @@ def _sublayer_wrappers(model: nn.Module) -> Iterator[tuple[str, SublayerAdapter]
 
 def _tuner_class(config: PeftConfig) -> Any:
     classes: dict[Any, Any] = PEFT_TYPE_TO_TUNER_MAPPING
-    return classes[config.peft_type]
+    found = classes[config.peft_type]
+    return found.resolved if isinstance(found, LateClass) else found
 
 
 def refuse_parts(configs: Sequence[PeftConfig]) -> None:

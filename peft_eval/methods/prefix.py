@@ -50,6 +50,7 @@ class PrefixMethod:
     """Prefix tuning with its network, or without."""
 
     kind: Literal["adapter", "full"] = "adapter"
+    source = "arXiv 2101.00190"
     # Few weights, which move little: the largest rate of both papers' grids.
     training_defaults = {**TRAINING_DEFAULTS, "learning_rate": 1e-3}
     tuners = (PREFIX,)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tuner:
-    """A type of adapter beyond peft's own; classes are named as `module:attribute` and imported when peft is.
+    """A type of adapter beyond peft's own; classes are named as `module:attribute` and imported when used.
 
     Attributes:
         peft_type: as `adapter_config.json` names it, upper case.
@@ -68,6 +68,37 @@ class Block:
     entry: str | None = None
 
 
+class LateClass:
+    """Stands for a class in peft's tables until it is used, and then is as good as the class.
+
+    peft calls what its tables hold and asks for attributes, no more. So importing peft imports none of our tuners,
+    and a tuner's module, which imports peft itself, is never asked for while it is half there.
+
+    Args:
+        target: the class, as `module:attribute`.
+    """
+
+    def __init__(self, target: str):
+        self.target = target
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Makes an instance of the class."""
+        return self.resolved(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns an attribute of the class."""
+        return getattr(self.resolved, name)
+
+    @property
+    def resolved(self) -> Any:
+        """The class itself.
+
+        Raises:
+            PluginError: there is no such module or attribute.
+        """
+        return imported(self.target)
+
+
 def imported(target: str) -> Any:
     """Imports `module:attribute`.
 
@@ -90,19 +121,19 @@ def register(tuner: Tuner) -> None:
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
     configs: dict[Any, Any] = PEFT_TYPE_TO_CONFIG_MAPPING
-    config = imported(tuner.config)
     known = configs.get(tuner.peft_type)
-    if known is config:
-        return
     if known is not None:
-        raise PluginError(
-            f"adapter type {tuner.peft_type!r} comes from both {known.__module__} and {config.__module__}",
-            remedy="uninstall one of them, or ask its author to rename it",
-        )
-    configs[tuner.peft_type] = config
+        theirs = known.target if isinstance(known, LateClass) else f"{known.__module__}:{known.__name__}"
+        if theirs != tuner.config:
+            raise PluginError(
+                f"adapter type {tuner.peft_type!r} comes from both {theirs} and {tuner.config}",
+                remedy="uninstall one of them, or ask its author to rename it",
+            )
+        return
+    configs[tuner.peft_type] = LateClass(tuner.config)
     models: dict[Any, Any] = PEFT_TYPE_TO_TUNER_MAPPING
     prefixes: dict[Any, Any] = PEFT_TYPE_TO_PREFIX_MAPPING
-    models[tuner.peft_type] = imported(tuner.model)
+    models[tuner.peft_type] = LateClass(tuner.model)
     prefixes[tuner.peft_type] = tuner.prefix
 
 
@@ -113,7 +144,20 @@ def register_all() -> None:
 
 
 def all_tuners() -> dict[str, Tuner]:
-    """Returns the tuners of every installed method, by adapter type."""
+    """Returns the tuners of every installed method, by adapter type.
+
+    Raises:
+        PluginError: two methods bring different tuners for one type.
+    """
     from peft_eval.plugins import methods
 
-    return {tuner.peft_type: tuner for method in methods().values() for tuner in getattr(method, "tuners", ())}
+    found: dict[str, Tuner] = {}
+    for method in methods().values():
+        for tuner in getattr(method, "tuners", ()):
+            known = found.setdefault(tuner.peft_type, tuner)
+            if known != tuner:
+                raise PluginError(
+                    f"adapter type {tuner.peft_type!r} comes from both {known.config} and {tuner.config}",
+                    remedy="uninstall one of them, or ask its author to rename it",
+                )
+    return found
