@@ -16,7 +16,7 @@ SECOND = "[{'model': 'model_1', 'rank': 2}, {'model': 'model_2', 'rank': 1}]"
 def shown_answers(body: dict[str, Any]) -> tuple[str, str]:
     """Returns the two answers in the order in which the judge sees them (prompt of alpaca_eval_gpt4)."""
     text = body["messages"][-1]["content"]
-    first, second = (part.split('"""', 1)[0] for part in text.split('"answer": """')[1:])
+    first, second = (part.split('"""\n    }', 1)[0] for part in text.split('"answer": """')[1:])
     return first, second
 
 

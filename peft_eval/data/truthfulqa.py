@@ -57,7 +57,7 @@ def read_questions(folder: Path) -> list[Question]:
 
 
 def _question(row: dict[str, str | None], place: str, errors: list[PeftEvalError]) -> Question | None:
-    text, category, best, true, false = (row[column] or "" for column in _COLUMNS)
+    category, text, best, true, false = (row[column] or "" for column in _COLUMNS)
     found = Question(text, category, next(iter(_answers(best, split=False)), ""), _answers(true), _answers(false))
     if not text.strip() or not found.true or not found.false:
         errors.append(DataError("it lacks its text, its true or its false answers", place=place))

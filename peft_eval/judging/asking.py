@@ -154,10 +154,16 @@ def _client(endpoint: Endpoint, *, retries: int, seconds: float) -> Iterator[ope
     client = openai.OpenAI(
         base_url=endpoint.url, api_key=endpoint.key or "none", organization="", max_retries=retries, timeout=seconds
     )
+    # Each request is a line of theirs at INFO, which lm-eval shows.
+    loggers = {talker: talker.level for talker in map(logging.getLogger, ("httpx", "httpx2", "openai"))}
+    for talker in loggers:
+        talker.setLevel(logging.WARNING)
     try:
         yield client
     finally:
         client.close()
+        for talker, level in loggers.items():
+            talker.setLevel(level)
 
 
 def _judge_error(endpoint: Endpoint, error: openai.OpenAIError) -> JudgeError:

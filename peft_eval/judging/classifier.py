@@ -32,8 +32,9 @@ class Classifier:
         config = self._model.config
         if config.num_labels != 2:
             raise ConfigError(f"{name!r} has {config.num_labels} labels", place=place, remedy="name one with two")
-        # RoBERTa counts positions from after the padding's.
-        room = config.max_position_embeddings - (2 if config.model_type in ("roberta", "xlm-roberta") else 0)
+        # RoBERTa counts positions from after the padding's id.
+        unused = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+        room = config.max_position_embeddings - unused
         self.most_tokens = min(self._tokenizer.model_max_length, room)
 
     def labels(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> list[int]:

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from peft_eval.errors import ConfigError, JudgeError
+
+
+def check(name: str, place: str) -> None:
+    """Makes sure, without loading it, that a model is there with a config and safetensors weights.
+
+    Args:
+        name: folder or hub id.
+        place: the setting that names it, for errors.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    import transformers
+
+    try:
+        transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_be_loaded(name, place, error) from error
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise _cannot_be_loaded(name, place, "it has no *.safetensors")
 
 
 def load(kind: str, name: str, place: str, device: str | None = None) -> tuple[Any, Any]:
@@ -32,13 +54,17 @@ def load(kind: str, name: str, place: str, device: str | None = None) -> tuple[A
             name, trust_remote_code=False, use_safetensors=True, dtype="auto"
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{name!r} cannot be loaded: {' '.join(str(error).split())[:300]}",
-            place=place,
-            remedy="name a folder or hub id with safetensors weights and a tokenizer",
-        ) from error
+        raise _cannot_be_loaded(name, place, error) from error
     with enough_memory(place):
         return model.to(target).eval(), tokenizer
+
+
+def _cannot_be_loaded(name: str, place: str, reason: object) -> ConfigError:
+    return ConfigError(
+        f"{name!r} cannot be loaded: {' '.join(str(reason).split())[:300]}",
+        place=place,
+        remedy="name a folder or hub id with safetensors weights and a tokenizer",
+    )
 
 
 @contextmanager
