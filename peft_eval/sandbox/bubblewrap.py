@@ -6,7 +6,8 @@ filter of system calls. When its time is up, the first process of its pid namesp
 the rest.
 
 Run by an ordinary user, a user namespace makes this possible. Run by root, none is used: the runner becomes a random
-user without rights instead, because the kernel limits root's number of processes in no namespace.
+user without rights instead, because the kernel limits root's number of processes in no namespace. Before Linux 5.14 an
+ordinary user's other processes count as the program's, so one that starts threads may fail there.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import secrets
 import selectors
 import signal
 import time
+from contextlib import suppress
 from math import ceil
 
 from peft_eval.errors import SandboxError
@@ -14,7 +15,8 @@ from peft_eval.sandbox.backend import Backend, Running
 from peft_eval.sandbox.program import MIB, Limits, Outcome
 
 _BLOCK = 1 << 16
-_LOOK_SECONDS = 0.05  # how often memory and processes that ended in silence are looked for
+_LOOK_SECONDS = 0.05  # how often memory, and whether the runner still lives, is looked at
+_HUNG_UP_SECONDS = 0.002  # the same once the way back is closed, which is seldom long before its end
 _VERDICT_BYTES = 4096
 _STARTS = 3
 _SPARE_CPU_SECONDS = 2
@@ -85,25 +87,41 @@ class _Exchange:
             return self._talk()
 
     def _talk(self) -> Outcome | None:
-        while True:
-            now = time.monotonic()
-            if now >= self._deadline:
-                if not self._begun:
-                    return None
-                return self._failed(f"timed out after {self._limits.seconds:g} s", timed_out=True)
-            for key, _ in self._selector.select(min(_LOOK_SECONDS, self._deadline - now)):
+        looked = time.monotonic()
+        while (now := time.monotonic()) < self._deadline:
+            hung_up = self._process.stdout not in self._selector.get_map()
+            wait = _HUNG_UP_SECONDS if hung_up else _LOOK_SECONDS
+            for key, _ in self._selector.select(min(wait, self._deadline - now)):
                 key.data(key.fileobj)
-            if self._begun and self._verdict.startswith(self._token + b"\n"):
-                return Outcome(True, False, "", time.monotonic() - self._begun, self.printed())
-            silent = time.monotonic() - now >= _LOOK_SECONDS
-            if self._process.stdout not in self._selector.get_map() or (silent and _has_ended(self._process.pid)):
-                return self._ended() if self._begun else None
-            if self._begun and silent and self._running.memory_bytes() > self._limits.memory_bytes:
-                return self._failed(f"used more than {self._limits.memory_bytes / MIB:g} MiB of memory")
+            if outcome := self._judged(is_whole=hung_up):
+                return outcome
+            # Neither a closed pipe nor an open one tells whether it still runs: programs close and inherit them.
+            if time.monotonic() - looked >= wait:
+                looked = time.monotonic()
+                if _has_ended(self._process.pid):
+                    return self._ended()
+                if self._begun and self._running.memory_bytes() > self._limits.memory_bytes:
+                    return self._failed(f"used more than {self._limits.memory_bytes / MIB:g} MiB of memory")
+        if not self._begun:
+            return None
+        return self._failed(f"timed out after {self._limits.seconds:g} s", timed_out=True)
 
-    def _ended(self) -> Outcome:
-        if self._verdict[:1] == b"E":
+    def _judged(self, *, is_whole: bool) -> Outcome | None:
+        """Returns what the runner reported, if it did; a failure's words count only when they are whole."""
+        if self._begun and self._verdict.startswith(self._token + b"\n"):
+            return Outcome(True, False, "", time.monotonic() - self._begun, self.printed())
+        if self._begun and is_whole and self._verdict[:1] == b"E":
             return self._failed(self._verdict[1:].decode("utf-8", "replace"))
+        return None
+
+    def _ended(self) -> Outcome | None:
+        with suppress(BlockingIOError):  # what it sent last may still lie in the pipe
+            while self._process.stdout in self._selector.get_map():
+                self._hear(self._process.stdout)
+        if not self._begun:
+            return None
+        if outcome := self._judged(is_whole=True):
+            return outcome
         if self._verdict:
             return self._failed("wrote to the way back itself")
         code = self._process.wait()

@@ -182,6 +182,9 @@ ENDLESS = {
     "threads that never end": (
         "import threading\nthreading.Thread(target=threading.Event().wait).start()\nthreading.Event().wait()"
     ),
+    "close everything and sleep": "import os, time\nos.closerange(0, 256)\ntime.sleep(1000)",
+    "close everything and loop": "import os\nos.closerange(0, 256)\nwhile True: pass",
+    "leave a child with the pipes": "import os, time\nif os.fork() == 0: time.sleep(1000)\ntime.sleep(1000)",
     "print forever": "while True: print('x' * 10000)",
     "fork bomb": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
     "a regular expression": "import re\nre.match(r'(a+)+$', 'a' * 40 + 'b')",
@@ -198,8 +201,12 @@ if os.fork() == 0:
         while True: time.sleep(0.01)
     os._exit(0)
 """
+# It prints all the while: a watch that waits for silence would never look.
 MEMORY_BOMB = """
-import os, time
+import os, threading, time
+def chat():
+    while True: os.write(2, b"x" * 1000)
+threading.Thread(target=chat, daemon=True).start()
 for _ in range(4): os.fork()
 hold = []
 while True:

@@ -73,6 +73,13 @@ def test_a_daemon_does_not_outlive_its_program(sandbox: Backend):
     assert not runners()
 
 
+def test_who_leaves_a_child_with_the_pipes_is_seen_to_have_ended(sandbox: Backend):
+    leaves = "import os, time\nif os.fork() == 0: time.sleep(1000)\nos._exit(0)"
+    outcome = run_programs([leaves], limits=Limits(seconds=20.0), backend=sandbox)[0]
+    assert outcome.error == "ended with exit code 0 before its last line" and outcome.seconds < 10
+    assert not runners()
+
+
 def test_memory_of_all_processes_is_bounded(sandbox: Backend):
     limits = Limits(seconds=20.0, memory_bytes=300 << 20)
     outcome = run_programs([MEMORY_BOMB], limits=limits, backend=sandbox)[0]
