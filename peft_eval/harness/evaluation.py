@@ -21,7 +21,7 @@ from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
 from peft_eval.checkpoint.writing import CHAT_TEMPLATE
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("lm_eval.peft_eval")  # lm-eval shows what its own loggers say
 
 _OFF = {"false", "off", "no", "none", "0"}
 _NAMED = 5
@@ -85,6 +85,8 @@ def extended_simple_evaluate(simple_evaluate: Callable[..., Any]) -> Callable[..
         call = given.arguments
         choice = choose_template(call["apply_chat_template"], _checkpoint_of(call["model"], call["model_args"]))
         call["apply_chat_template"] = choice.applied
+        if choice.applied:
+            logger.info("prompts are rendered with the chat template: %s", choice.reason)
         if choice.applied and call["fewshot_as_multiturn"] is None:
             call["fewshot_as_multiturn"] = True
         if isinstance(call["model"], str) and call["tasks"]:

@@ -43,13 +43,15 @@ class SeenData:
         of: whose training data they are.
         instances: trained and held-out ones.
         tokenizer: of the model that is asked.
-        limits: the length limits of training.
+        answer_tokens: the length limit of a plain answer.
+        whole_tokens: the length limit of prompt and answer together.
     """
 
     of: str
     instances: tuple[SeenInstance, ...]
     tokenizer: Any
-    limits: Limits
+    answer_tokens: int
+    whole_tokens: int
 
 
 def seen_data(metadata: Mapping[str, Any]) -> SeenData:
@@ -97,7 +99,9 @@ def _seen_data(named: tuple[tuple[str, str], ...]) -> SeenData:
             remedy="name the data: --metadata train_data=NAME:LOCATION",
         )
     of = str(reference) if reference else given["train_data"]
-    return SeenData(of, tuple(seen_instances(recipe, tokenizer)), tokenizer, recipe.limits)
+    limits = recipe.limits
+    whole = limits.source + limits.target if recipe.template.text is None else limits.conversation
+    return SeenData(of, tuple(seen_instances(recipe, tokenizer)), tokenizer, limits.target, whole)
 
 
 def _recipe_without_manifest(given: Mapping[str, str], tokenizer: Any, encoder_decoder: bool) -> Recipe:

@@ -19,7 +19,7 @@ def verbatim_share(generated: str, beginnings: Sequence[str]) -> float:
     found = generated.lstrip(" ")
     same = 0
     for beginning in beginnings:
-        if not found.startswith(beginning.rstrip(_CUT_CHARACTER).lstrip(" ")):
+        if not found or not found.startswith(beginning.rstrip(_CUT_CHARACTER).lstrip(" ")):
             break
         same += 1
     return same / len(beginnings)

@@ -75,11 +75,8 @@ class MemorizationTask(ConfigurableTask):
 
     def room(self, item: SeenInstance) -> int:
         """Returns how many tokens an answer may have: as in training; rounded up, so that batches stay together."""
-        limit = self._seen.limits
-        wanted = max(limit.target, 1 << (len(item.answer_ids) - 1).bit_length())
-        if len(item.prompt_ids) + wanted <= max(limit.source + limit.target, limit.conversation):
-            return wanted
-        return max(len(item.answer_ids), limit.conversation - len(item.prompt_ids))
+        wanted = max(self._seen.answer_tokens, 1 << (len(item.answer_ids) - 1).bit_length())
+        return min(wanted, self._seen.whole_tokens - len(item.prompt_ids))
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **options: Any) -> list[Instance]:
         """Returns the requests of one document; templates and few-shot examples have no part in them."""
