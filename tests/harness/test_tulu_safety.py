@@ -175,10 +175,10 @@ class TestTruthfulQA:
             return -1.0 if text[1:] in doc["choices"][: doc["true_answers"]] else -900.0
 
         gold = run(Likelihoods(knows), "tulu_truthfulqa_mc_chat", questions)["results"]["tulu_truthfulqa_mc_chat"]
-        # Three questions list an answer as true and false; no model can be right there.
-        found = {metric: gold[f"{metric},none"] for metric in ("mc1", "mc2", "mc3")}
-        rows = gold["sample_len"]
-        assert rows == 817 and min(found.values()) > 0.99
+        # Two questions list "Unknown." as true and as false; no model can be right there.
+        assert gold["sample_len"] == 817
+        assert gold["mc1,none"] == gold["mc3,none"] == pytest.approx(815 / 817)
+        assert 815 / 817 < gold["mc2,none"] < 1
         result = run(Likelihoods(lambda doc, text: -3.0), "tulu_truthfulqa_mc", questions)
         nothing = result["results"]["tulu_truthfulqa_mc"]
         assert (nothing["mc1,none"], nothing["mc3,none"]) == (0.0, 0.0)
