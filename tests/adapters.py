@@ -42,7 +42,7 @@ def prepared_adapter(method: Any, base: Path, *, scale: float = 0.05, seed: int 
         method: the method.
         base: a model folder.
         scale: standard deviation of what is added to each trained parameter; 0 leaves the method's start.
-        seed: seeds it.
+        seed: seeds it and the start; the examples that the start may look at are always the same.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -51,7 +51,7 @@ def prepared_adapter(method: Any, base: Path, *, scale: float = 0.05, seed: int 
     from tests.small_options import small_options
 
     def examples(count: int) -> Any:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         ids = torch.randint(3, 300, (min(count, 16), 24), generator=generator)
         yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
 

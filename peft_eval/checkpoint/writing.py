@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+TRAINED_WEIGHTS = "trained.safetensors"
 CHAT_TEMPLATE = "chat_template.jinja"
 # What else a folder's tokenizer may consist of, besides the files its hash covers.
 TOKENIZER_COMPANIONS = (
@@ -113,7 +114,8 @@ def save_adapter(
         model: the `PeftModel`.
         folder: an existing folder.
         state_dict: the model's weights where they had to be gathered from several processes.
-        in_training: write the weights as they are, for `load_adapter_weights`.
+        in_training: write all that is trained, by the model's own names, for `load_adapter_weights`: peft's format
+            leaves out what only training needs, as the network behind P-tuning's prompts.
 
     Raises:
         CheckpointError: a weight is NaN or infinite.
@@ -121,11 +123,13 @@ def save_adapter(
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
+    config = model.peft_config["default"]
+    if in_training:
+        _save_trained(model, folder, model.state_dict() if state_dict is None else state_dict)
+        return
     weights = get_peft_model_state_dict(model, state_dict=state_dict, save_embedding_layers=False)
     check_finite(weights)
-    config = model.peft_config["default"]
-    if not in_training:
-        weights, config = as_plain_lora(model, weights)
+    weights, config = as_plain_lora(model, weights)
     save_file(_apart(weights), str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
     training = config.inference_mode
     config.inference_mode = True
@@ -133,6 +137,14 @@ def save_adapter(
         config.save_pretrained(str(folder))
     finally:
         config.inference_mode = training
+
+
+def _save_trained(model: Any, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    trained = {name: weights[name] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    check_finite(trained)
+    save_file(_apart(trained), str(folder / TRAINED_WEIGHTS), metadata={"format": "pt"})
 
 
 def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -157,14 +169,24 @@ def load_adapter_weights(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
+    if (folder / TRAINED_WEIGHTS).is_file():
+        trained = load_file(str(folder / TRAINED_WEIGHTS))
+        _refuse_other_names(
+            {name for name, weight in model.named_parameters() if weight.requires_grad}, trained, folder
+        )
+        model.load_state_dict(trained, strict=False)
+        return
     weights = load_file(str(folder / ADAPTER_WEIGHTS))
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    _refuse_other_names(set(get_peft_model_state_dict(model, save_embedding_layers=False)), weights, folder)
+    set_peft_model_state_dict(model, weights)
+
+
+def _refuse_other_names(expected: set[str], weights: dict[str, torch.Tensor], folder: Path) -> None:
     differing = sorted(expected ^ set(weights))
     if differing:
         raise CheckpointError(
             f"{len(differing)} weights do not fit the model: {', '.join(differing[:5])}", place=str(folder)
         )
-    set_peft_model_state_dict(model, weights)
 
 
 def save_full(

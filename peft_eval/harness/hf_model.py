@@ -10,6 +10,7 @@ from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.reading import read_json
 from peft_eval.errors import ConfigError
 from peft_eval.harness.extensions import finish
+from peft_eval.harness.padded_prompts import count_positions_by_mask
 from peft_eval.harness.prompts import TokenText, WatchedPrompts
 from peft_eval.harness.record import run_record
 from peft_eval.serving.probe import Proof, prove_effect, prove_full
@@ -61,6 +62,7 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
                 arguments = {"max_length": longest} | arguments
             self._prove(route)
             super().__init__(pretrained=str(route.model_folder), peft=adapter, **arguments)
+            count_positions_by_mask(self.model)
             if route.name == "hf":
                 _see_quantised(self.model.get_base_model(), route)
         self._begin_watching(self._route)

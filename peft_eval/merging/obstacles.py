@@ -31,4 +31,5 @@ def merge_obstacle(adapter_config: dict[str, Any]) -> str | None:
     start = str(adapter_config.get("init_lora_weights", "")).lower()
     if start.startswith(_ALTER_THE_BASE):
         return f"init_lora_weights={start!r} altered the base it was trained on"
-    return None
+    parts = adapter_config.get("parts") or ()  # of a composition
+    return next((obstacle for part in parts if (obstacle := merge_obstacle(part))), None)

@@ -145,6 +145,18 @@ class CatalogueMethod:
 
         return preparing.penalty(self.preset, model)
 
+    def run_state(self, model: Any) -> dict[str, torch.Tensor]:
+        """Returns what a run needs to go on beside the adapter's weights; AdaLoRA alone has such."""
+        from peft_eval.methods import preparing
+
+        return preparing.run_state(model) if self.preset.peft_type == "ADALORA" else {}
+
+    def load_run_state(self, model: Any, state: dict[str, torch.Tensor]) -> None:
+        """Puts back what `run_state` returned."""
+        from peft_eval.methods import preparing
+
+        preparing.load_run_state(model, state)
+
     def after_step(self, model: Any, step: int) -> None:
         """Lets AdaLoRA and AdaMSS move their ranks to where they matter."""
         if hasattr(model.base_model, "update_and_allocate"):

@@ -41,6 +41,8 @@ class Method(Protocol):
     * `optimizer(model, options, *, learning_rate, weight_decay)` returns an optimizer, or None for AdamW.
     * `penalty(model)` returns a scalar that each step adds to the loss, or None.
     * `after_step(model, step)` is called with the number of steps made, before the gradients are cleared.
+    * `run_state(model)` returns tensors that a run needs to go on, beside the adapter's weights and the optimiser's
+      state; `load_run_state(model, state)` puts them back when it is resumed.
     """
 
     @property

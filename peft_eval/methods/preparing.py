@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from peft_eval.checkpoint.architecture import task_type
-from peft_eval.checkpoint.architecture import task_type
 from peft_eval.checkpoint.plain_lora import remember_start
 from peft_eval.errors import ConfigError
 from peft_eval.methods.catalogue import STARTS_FROM_DATA, offered, setting_errors
@@ -174,6 +173,34 @@ def penalty(preset: Preset, model: Any) -> torch.Tensor | None:
             norms.append(torch.linalg.norm(gram - torch.eye(len(gram), device=gram.device)))
     weight = model.peft_config["default"].orth_reg_weight
     return weight * torch.stack(norms).mean() if norms and not math.isclose(weight, 0) else None
+
+
+_ALLOCATOR = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # what AdaLoRA's allocator remembers of each weight
+
+
+def run_state(model: Any) -> dict[str, torch.Tensor]:
+    """Returns what AdaLoRA needs to go on beside its weights: importances, and which ranks are left."""
+    import torch
+
+    allocator = model.base_model.rankallocator
+    state = {f"{part}:{name}": value for part in _ALLOCATOR for name, value in getattr(allocator, part).items()}
+    pattern = model.peft_config["default"].rank_pattern or {}
+    state |= {f"rank:{name}": torch.tensor(kept) for name, kept in pattern.items()}
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def load_run_state(model: Any, state: dict[str, torch.Tensor]) -> None:
+    """Puts back what `run_state` returned."""
+    allocator = model.base_model.rankallocator
+    device = next(model.parameters()).device
+    pattern: dict[str, list[bool]] = {}
+    for key, value in state.items():
+        part, _, name = key.partition(":")
+        if part == "rank":
+            pattern[name] = value.tolist()
+        else:
+            getattr(allocator, part)[name] = value.to(device)
+    model.peft_config["default"].rank_pattern = pattern or None
 
 
 @contextlib.contextmanager

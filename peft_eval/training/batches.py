@@ -154,6 +154,32 @@ def padded_batch(rows: Sequence[TokenRow], *, pad_token_id: int) -> dict[str, An
     return batch
 
 
+def right_padded_batch(rows: Sequence[TokenRow], *, pad_token_id: int) -> dict[str, Any]:
+    """Stacks rows, padded on the right, for methods that put virtual tokens before the input.
+
+    Those stand at the first positions of the sequence, so padding must not come between them and the text.
+
+    Returns:
+        `input_ids`, `attention_mask` (rows, longest); `logits_to_keep`, n; `labels` (rows, n) of the last n positions,
+        which begin right before the first answer token of all; prompts and padding are ignored.
+    """
+    longest = max(len(row) for row in rows)
+    kept = longest - min(row.source_tokens for row in rows) + 1
+    ids = np.full((len(rows), longest), pad_token_id, dtype=np.int64)
+    labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)
+    mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for row, into, seen, label in zip(rows, ids, mask, labels, strict=True):
+        into[: len(row)] = row.ids
+        seen[: len(row)] = 1
+        label[: len(row)][row.learnt] = row.ids[row.learnt]
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "labels": torch.from_numpy(labels[:, longest - kept :]),
+        "logits_to_keep": kept,
+    }
+
+
 def encoder_decoder_batch(rows: Sequence[TokenRow], *, pad_token_id: int) -> dict[str, Any]:
     """Stacks prompts for an encoder and answers for a decoder, each padded on the right to the longest.
 

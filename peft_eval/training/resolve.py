@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from peft_eval import plugins
-from peft_eval.errors import ConfigError, ManyErrors, PeftEvalError, raise_all, unknown_name
+from peft_eval.errors import ConfigError, ManyErrors, PeftEvalError, first_few, raise_all, unknown_name
 from peft_eval.training.spec import TrainSpec, spec_fields
 
 Placed = dict[str, tuple[Any, str]]
@@ -112,16 +112,19 @@ def _unknown_keys(placed: Placed, own: set[str] | None, method: str) -> list[Pef
     unknown = {key: place for key, (_, place) in placed.items() if key not in spec_fields() and key not in (own or ())}
     if not unknown:
         return errors
-    elsewhere = {key: name for name, other in plugins.methods().items() for key in other.options.model_fields}
+    elsewhere: dict[str, list[str]] = {}
+    for name, other in plugins.methods().items():
+        for key in other.options.model_fields:
+            elsewhere.setdefault(key, []).append(name)
     for key, place in unknown.items():
         if key not in elsewhere:
-            errors.append(unknown_name("setting", key, {*spec_fields(), *(own or elsewhere)}, place=place))
+            errors.append(unknown_name("setting", key, {*spec_fields(), *(own or ())}, place=place))
         elif own is not None:
             errors.append(
                 ConfigError(
                     f"method {method} has no setting {key!r}",
                     place=place,
-                    remedy=f"it belongs to method {elsewhere[key]}",
+                    remedy=f"it belongs to {first_few(elsewhere[key])}",
                 )
             )
     return errors

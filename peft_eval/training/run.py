@@ -33,6 +33,7 @@ from peft_eval.training.states import UnfinishedRun, check_output, differences
 if TYPE_CHECKING:
     import torch
 
+    from peft_eval.training.batches import Plan
     from peft_eval.training.trainer import AnswerTrainer
 
 # The suite of unseen tasks whose prompts look most like those of training, by source and encoding.
@@ -70,7 +71,7 @@ def train(
     from accelerate import PartialState
 
     from peft_eval.training.base import on_cpu
-    from peft_eval.training.progress import quiet
+    from peft_eval.training.quiet import quiet
 
     with quiet():
         processes = PartialState(cpu=on_cpu())
@@ -94,8 +95,8 @@ def _train(setup: Setup, run: UnfinishedRun, *, resume: bool, processes: Any, sa
     from peft_eval.training.trainer import AnswerTrainer, arguments
 
     dtype = arithmetic(setup.spec)
-    setup, model = prepare_model(setup, dtype)
     plan = setup.plan(processes.num_processes)
+    setup, model = prepare_model(setup, dtype, plan)
     _check_room(setup, model, run.output)
     identity = setup.identity(processes.num_processes)
     state = run.newest() if resume else None
@@ -125,8 +126,13 @@ def _train(setup: Setup, run: UnfinishedRun, *, resume: bool, processes: Any, sa
     _finish(setup, run, trainer, processes=processes, say=say)
 
 
-def prepare_model(setup: Setup, dtype: torch.dtype) -> tuple[Setup, Any]:
+def prepare_model(setup: Setup, dtype: torch.dtype, plan: Plan | None = None) -> tuple[Setup, Any]:
     """Loads the base and lets the method take hold of it.
+
+    Args:
+        setup: the run.
+        dtype: precision of the arithmetic.
+        plan: the run's batches, for methods that look ahead; None for one process.
 
     Returns:
         The setup with the method's options as fitted to the base, and the model to train. Weights in
@@ -143,6 +149,8 @@ def prepare_model(setup: Setup, dtype: torch.dtype) -> tuple[Setup, Any]:
     from transformers import set_seed
 
     from peft_eval.training.base import load_model, quantization_of
+    from peft_eval.training.course import course_of
+    from peft_eval.training.trainer import has_virtual_tokens
 
     spec = setup.spec
     method = plugins.methods()[spec.method]
@@ -162,7 +170,18 @@ def prepare_model(setup: Setup, dtype: torch.dtype) -> tuple[Setup, Any]:
         raise ConfigError(f"{type(model).__name__} cannot compute chosen logits alone", place=spec.base)
     options = method.fit(model, method.options(**spec.options))
     set_seed(spec.seed)
-    prepared = method.prepare(model, options, base_id=setup.base.adapter_base_id)
+    base_id = setup.base.adapter_base_id
+    if hasattr(method, "prepare_in"):
+        course = course_of(setup, plan or setup.plan())
+        prepared = method.prepare_in(model, options, base_id=base_id, course=course)
+    else:
+        prepared = method.prepare(model, options, base_id=base_id)
+    if spec.packing and has_virtual_tokens(prepared):
+        raise ConfigError(
+            f"method {spec.method} puts virtual tokens before each example, which packing joins into one",
+            place="--packing",
+            remedy="leave it out",
+        )
     fitted = spec.model_copy(update={"options": options.model_dump(mode="json")})
     return dataclasses.replace(setup, spec=fitted, quantization=quantization), prepared
 

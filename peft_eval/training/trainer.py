@@ -12,21 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from peft_eval import plugins
 from peft_eval.checkpoint.architecture import is_encoder_decoder
 from peft_eval.checkpoint.writing import load_adapter_weights, save_adapter, save_full
 from peft_eval.training.base import on_cpu
-from peft_eval.training.batches import Plan, answer_loss, encoder_decoder_batch, packed_batch, padded_batch
+from peft_eval.training.batches import (
+    Plan,
+    answer_loss,
+    encoder_decoder_batch,
+    packed_batch,
+    padded_batch,
+    right_padded_batch,
+)
 from peft_eval.training.progress import Progress
 from peft_eval.training.spec import TrainSpec
 from peft_eval.training.states import UnfinishedRun
 from peft_eval.training.tokens import TokenRow
 
 LOGGED_LOSSES = 200
+METHOD_STATE = "method_state.safetensors"
 
 
 class AnswerTrainer(Trainer):
@@ -54,13 +64,16 @@ class AnswerTrainer(Trainer):
         pad_token_id: int,
     ):
         args._n_gpu = min(args.n_gpu, 1)  # several GPUs are for the launcher, never for DataParallel
-        super().__init__(model=model, args=args, train_dataset=rows, compute_loss_func=_loss_of_step)  # type: ignore[arg-type]
+        super().__init__(model=model, args=args, train_dataset=rows, compute_loss_func=self._loss_of_step)  # type: ignore[arg-type]
         self.rows, self.plan, self.spec, self.run = rows, plan, spec, run
         self.pad_token_id = pad_token_id
         self.seconds_before = 0.0
         self.began = time.monotonic()
         self.remove_callback(PrinterCallback)
         self.add_callback(Progress(plan, visible=self.is_world_process_zero()))
+        self.method: Any = plugins.methods()[spec.method]
+        if hasattr(self.method, "after_step"):
+            self.add_callback(_AfterStep(self))
 
     @property
     def seconds(self) -> float:
@@ -78,8 +91,33 @@ class AnswerTrainer(Trainer):
             batch = encoder_decoder_batch(rows, pad_token_id=self.pad_token_id)
             shifted = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"][:, 1:])
             return {**batch, "decoder_input_ids": shifted, "use_cache": False}
-        batch = packed_batch(rows) if self.spec.packing else padded_batch(rows, pad_token_id=self.pad_token_id)
+        if self.spec.packing:
+            batch = packed_batch(rows)
+        else:
+            stacked = right_padded_batch if has_virtual_tokens(model) else padded_batch
+            batch = stacked(rows, pad_token_id=self.pad_token_id)
         return {**batch, "use_cache": False}
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Returns the method's own optimiser, AdamW where it has none."""
+        if self.optimizer is None and hasattr(self.method, "optimizer"):
+            self.optimizer = self.method.optimizer(
+                self.unwrapped,
+                self.method.options(**self.spec.options),
+                learning_rate=self.spec.learning_rate,
+                weight_decay=self.spec.weight_decay,
+            )
+        return self.optimizer or super().create_optimizer(*args, **kwargs)
+
+    @property
+    def unwrapped(self) -> Any:
+        """The model without what several processes put around it."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _loss_of_step(self, outputs: Any, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+        loss = answer_loss(outputs.logits, labels, num_items_in_batch)
+        penalty = self.method.penalty(self.unwrapped) if hasattr(self.method, "penalty") else None
+        return loss if penalty is None else loss + penalty / self.plan.parts
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Returns 0: counting walks over all parameters at each micro-batch, and nothing reads it."""
@@ -92,6 +130,8 @@ class AnswerTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         if hasattr(model, "peft_config"):
             save_adapter(model, folder, state_dict=state_dict, in_training=True)
+            if state := (self.method.run_state(model) if hasattr(self.method, "run_state") else {}):
+                save_file(state, str(folder / METHOD_STATE))
         else:
             save_full(model, folder, state_dict=state_dict)
 
@@ -123,10 +163,25 @@ class AnswerTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         load_adapter_weights(model, Path(resume_from_checkpoint))
+        state = Path(resume_from_checkpoint) / METHOD_STATE
+        if state.is_file():
+            self.method.load_run_state(self.accelerator.unwrap_model(model), load_file(str(state)))
 
 
-def _loss_of_step(outputs: Any, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-    return answer_loss(outputs.logits, labels, num_items_in_batch)
+class _AfterStep(TrainerCallback):
+    """Tells the method of each step, between the optimiser's and the clearing of the gradients."""
+
+    def __init__(self, trainer: AnswerTrainer):
+        self.trainer = trainer
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.method.after_step(self.trainer.unwrapped, state.global_step + 1)
+
+
+def has_virtual_tokens(model: Any) -> bool:
+    """Tells whether a model puts virtual tokens before its input."""
+    config = getattr(model, "peft_config", {}).get("default")
+    return bool(config is not None and config.is_prompt_learning)
 
 
 def arguments(spec: TrainSpec, plan: Plan, *, dtype: torch.dtype, scratch: Path) -> TrainingArguments:

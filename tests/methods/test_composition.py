@@ -8,7 +8,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from peft_eval import plugins
-from peft_eval.errors import ConfigError, ManyErrors
+from peft_eval.errors import ConfigError, ManyErrors, RouteError
+from peft_eval.merging.merger import AdapterMerger, merge_obstacle
 from peft_eval.methods.bottleneck_tuner import BottleneckLayer
 from peft_eval.methods.gated_lora_tuner import GatedLoraLayer
 from peft_eval.methods.prefix_tuner import PrefixLayer
@@ -155,6 +156,24 @@ def test_parts_that_merge_merge_together(dtype):
     tolerance = 1e-5 if dtype == torch.float32 else 0.1
     torch.testing.assert_close(forward(merged).float(), expected, rtol=0, atol=tolerance)
     assert (expected - base).abs().max() > 3 * tolerance
+
+
+@torch.no_grad()
+def test_such_a_composition_takes_the_merging_road(tmp_path):
+    base = tiny("llama")
+    base.save_pretrained(str(tmp_path / "base"))
+    model = small("lora+ln_tuning", tiny("llama"))
+    disturb(model)
+    expected = forward(model)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    merger = AdapterMerger(tmp_path / "adapter", tmp_path / "base")
+    assert len(merger.targets) == 2 * 2 + 2 * 2 + 1  # q and v, two norms a layer, the last norm
+    base.load_state_dict(dict(merger.merged(base.state_dict().items())), strict=False)
+    torch.testing.assert_close(forward(base), expected, rtol=0, atol=1e-5)
+    assert merge_obstacle({"peft_type": "COMPOSITE", "parts": [{"peft_type": "LORA", "arrow_config": {"k": 1}}]})
+    small("lora+houlsby", tiny("llama")).save_pretrained(str(tmp_path / "other"))
+    with pytest.raises(RouteError, match="a bottleneck adapter is no change of a weight"):
+        AdapterMerger(tmp_path / "other", tmp_path / "base")
 
 
 def test_parts_that_do_not_merge_leave_the_base_alone():

@@ -182,7 +182,7 @@ def test_other_settings_are_refused_by_name(unfinished):
 
 def test_a_state_with_a_cut_file_is_not_used(unfinished):
     state = Path(unfinished.output) / ".training" / "step-2"
-    weights = state / "adapter_model.safetensors"
+    weights = state / "trained.safetensors"
     os.truncate(weights, weights.stat().st_size - 1)
     lines: list[str] = []
     train(unfinished, resume=True, say=lines.append)
@@ -212,7 +212,7 @@ def test_states_hold_nothing_that_could_run(unfinished):
 
     state = Path(unfinished.output) / ".training" / "step-2"
     assert not (state / "training_args.bin").exists()
-    with safe_open(state / "adapter_model.safetensors", "pt") as weights:
+    with safe_open(state / "trained.safetensors", "pt") as weights:
         assert weights.keys()
     torch.load(state / "optimizer.pt", weights_only=True)
     assert json.loads((state / "state.json").read_text())["step"] == 2
