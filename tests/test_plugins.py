@@ -15,6 +15,7 @@ import pytest
 
 from peft_eval import hookspecs, plugins
 from peft_eval.errors import ConfigError, PluginError
+from tests.tiny import tiny_llama
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
 
@@ -37,8 +38,50 @@ def listed(command: str, environment: dict[str, str]) -> dict[str, dict[str, Any
 
 def test_a_strangers_method_stands_beside_ours(with_example: dict[str, str]):
     methods = listed("methods", with_example)
-    assert {"lora", "full", "bias-only"} <= set(methods)
-    assert methods["bias-only"]["options"][0]["name"] == "layers"
+    assert {"lora", "full", "output-scale"} <= set(methods)
+    assert methods["output-scale"]["options"][0]["name"] == "targets"
+
+
+def test_a_strangers_method_is_trained_saved_loaded_merged_and_evaluated(with_example: dict[str, str], tmp_path: Path):
+    """Its tuner is found through the import hook wherever peft is imported, also within lm-eval's own command."""
+    base, output = tiny_llama(tmp_path / "base"), tmp_path / "run"
+    settings = ["--base", str(base), "--data", "echo:alpha,beta", "--max-steps", "2", "--output", str(output)]
+    train = [sys.executable, "-m", "peft_eval.cli.main", "train", "--method", "output-scale", *settings]
+    subprocess.run(train, env=with_example, capture_output=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", LOAD_AND_MERGE, str(base), str(output)],
+        env=with_example,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    change, distance = (float(number) for number in ran.stdout.split()[-2:])
+    assert change > 1e-4
+    assert distance < 1e-5
+    evaluate = ["lm_eval", "--model", "hf", "--tasks", "example_echo", "--output_path", str(tmp_path / "results")]
+    evaluate[0] = str(Path(sys.executable).with_name("lm_eval"))
+    subprocess.run([*evaluate, "--model_args", f"peft={output}"], env=with_example, capture_output=True, check=True)
+    (found,) = (tmp_path / "results").rglob("results_*.json")
+    record = json.loads(found.read_text())["config"]["peft_eval"]
+    assert record["route"] == "hf"
+
+
+LOAD_AND_MERGE = """
+import sys
+from pathlib import Path
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter = sys.argv[1:]
+ids = torch.tensor([[5, 9, 70, 81]])
+plain = AutoModelForCausalLM.from_pretrained(base)
+before = plain(ids).logits
+after = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)(ids).logits
+from peft_eval.merging.merger import AdapterMerger
+merged = AdapterMerger(Path(adapter), Path(base)).merged(plain.state_dict().items())
+plain.load_state_dict(dict(merged), strict=False)
+print((after - before).abs().max().item(), (plain(ids).logits - after).abs().max().item())
+"""
 
 
 def test_a_strangers_suite_stands_beside_ours(with_example: dict[str, str]):

@@ -1,38 +1,13 @@
-"""One of each that peft-eval takes from a plugin: a method, a source of data, a suite."""
+"""What peft-eval takes from a plugin: a method with a tuner of its own, a source of data, a suite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field
 
 from peft_eval.data.source import Example, Selection, TrainingData
 from peft_eval.hookspecs import hookimpl
-from peft_eval.methods.method import MethodOptions
-
-
-class BiasOptions(MethodOptions):
-    """Options of `bias-only`."""
-
-    layers: int | None = Field(None, ge=1, description="Train the biases of the first so many layers. Default: all.")
-
-
-class BiasOnly:
-    """BitFit (arXiv 2106.10199): the biases are trained, nothing else."""
-
-    name = "bias-only"
-    summary = "BitFit: every bias, nothing else"
-    options: type[MethodOptions] = BiasOptions
-    kind = "full"
-    mergeable = True
-
-    def prepare(self, model: Any, options: BiasOptions, *, base_id: str) -> Any:
-        """Returns the model with gradients on its biases alone."""
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad = name.endswith("bias")
-        return model
+from peft_eval_example.output_scale import OutputScale
 
 
 class Echo:
@@ -51,9 +26,9 @@ class Echo:
 
 
 @hookimpl
-def peft_eval_methods() -> Iterable[BiasOnly]:
+def peft_eval_methods() -> Iterable[OutputScale]:
     """Offers the method."""
-    return [BiasOnly()]
+    return [OutputScale()]
 
 
 @hookimpl
