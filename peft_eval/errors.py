@@ -7,7 +7,7 @@ exit code is 2, as for a wrong option.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class PeftEvalError(Exception):
@@ -83,6 +83,11 @@ def raise_all(errors: Iterable[PeftEvalError]) -> None:
         raise found[0]
     if found:
         raise ManyErrors(found)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Lists names for a line of text: five at most."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, place: str | None = None) -> ConfigError:

@@ -22,7 +22,7 @@ import torch
 
 from peft_eval.training.base import arithmetic
 from peft_eval.training.batches import Plan, answer_loss, padded_batch
-from peft_eval.training.progress import quiet
+from peft_eval.training.quiet import quiet
 from peft_eval.training.run import prepare_model
 from peft_eval.training.setup import Setup, set_up
 from peft_eval.training.spec import TrainSpec

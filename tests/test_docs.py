@@ -25,8 +25,10 @@ LM_EVAL = {
     "--metadata",
     "--output_path",
     "--log_samples",
+    "--predict_only",
     "--limit",
     "--batch_size",
+    "--apply_chat_template",
     "--confirm_run_unsafe_code",
 }
 LM_EVAL |= {"--include_path"}

@@ -25,7 +25,7 @@ COMMANDS = {
     "data": "Fetch instruction data and look at it.",
     "doctor": "Check this environment, and a checkpoint if one is named.",
     "suites": "List the evaluation suites.",
-    "methods": "List the training methods and their options.",
+    "methods": "List the training methods; with a NAME, show that method's options.",
 }
 USER_ERROR = 2
 INTERRUPTED = 130

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from peft_eval.cli.spec_options import GroupedCommand, GroupedOption, spec_options
-from peft_eval.errors import ConfigError
+from peft_eval.errors import ConfigError, first_few
 from peft_eval.training.resolve import from_assignments, from_file, from_options, resolve
 from peft_eval.training.spec import TrainSpec
 
@@ -91,8 +91,7 @@ class TrainCommand(GroupedCommand):
             if not owners:
                 raise
             what = f"unknown method {name!r}" if name not in methods else f"method {name} has no such option"
-            listed = ", ".join(owners[:5]) + (", ..." if len(owners) > 5 else "")
-            raise ConfigError(what, place=error.option_name, remedy=f"it belongs to {listed}") from None
+            raise ConfigError(what, place=error.option_name, remedy=f"it belongs to {first_few(owners)}") from None
 
 
 def _method_named(arguments: list[str]) -> str:

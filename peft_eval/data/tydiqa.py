@@ -99,12 +99,13 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=["id", "context", "question", "answers"])
+        with pyarrow.parquet.ParquetFile(path) as file:
+            missing = {"id", "context", "question", "answers"} - set(file.schema_arrow.names)
+            if missing:
+                raise DataError(f"no column {' and '.join(sorted(missing))}", place=str(path), remedy=_REMEDY)
+            table = file.read(columns=["id", "context", "question", "answers"])
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"not a readable Parquet file: {error}", place=str(path), remedy=_REMEDY) from error
-    missing = {"id", "context", "question", "answers"} - set(table.column_names)
-    if missing:
-        raise DataError(f"no column {' and '.join(sorted(missing))}", place=str(path), remedy=_REMEDY)
     for number, row in enumerate(table.to_pylist(), start=1):
         yield f"row {number}", row
 

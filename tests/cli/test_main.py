@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import re
 import subprocess
 import sys
 
@@ -56,7 +57,7 @@ def commands(group: click.Group, path: str = "peft-eval") -> dict[str, click.Com
 
 @pytest.mark.parametrize(("path", "command"), commands(main.cli).items(), ids=str)
 def test_every_help_has_a_worked_example(path: str, command: click.Command):
-    assert f"{path} " in (command.help or "") + (command.epilog or "")
+    assert re.search(rf"{re.escape(path)}\s", (command.help or "") + (command.epilog or ""))
 
 
 def test_help_lists_every_command_and_imports_none():
@@ -88,10 +89,22 @@ def test_methods_as_json_have_typed_options_with_defaults():
     assert all(option["description"] for option in options.values())
 
 
-def test_methods_as_a_table_name_every_option():
+def test_methods_as_a_table_name_every_method():
     shown = ran("methods").stdout
-    for method in json.loads(ran("methods", "--json").stdout):
-        assert all(option["name"] in shown for option in method["options"])
+    assert all(method["name"] in shown for method in json.loads(ran("methods", "--json").stdout))
+
+
+@pytest.mark.parametrize("name", ["lora", "compacter", "mam", "full"])
+def test_one_methods_page_names_every_option(name: str):
+    shown = ran("methods", name).stdout
+    (method,) = (one for one in json.loads(ran("methods", "--json").stdout) if one["name"] == name)
+    assert all(option["name"] in shown for option in method["options"])
+
+
+def test_an_unknown_methods_page_lists_near_matches():
+    result = ran("methods", "verra")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: NAME: unknown method 'verra' (did you mean vera")
 
 
 def test_an_unknown_command_lists_near_matches():
@@ -101,7 +114,8 @@ def test_an_unknown_command_lists_near_matches():
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--colour",), ("suites", "--jsno"), ("methods", "extra"), ("doctor", "--base", "b"), ("data", "gte")]
+    "arguments",
+    [("--colour",), ("suites", "--jsno"), ("methods", "lora", "extra"), ("doctor", "--base", "b"), ("data", "gte")],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...]):
     result = ran(*arguments)

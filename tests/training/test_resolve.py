@@ -83,14 +83,14 @@ def test_all_errors_at_once_each_with_its_place(tmp_path):
 
 def test_an_unknown_method_lists_near_names_and_does_not_hide_the_rest():
     errors = _errors(from_options({**NEEDED, "method": "lorra", "rank": "4", "seed": "x"}))
-    assert errors[0] == "--method: unknown method 'lorra' (did you mean lora?)"
+    assert errors[0] == "--method: unknown method 'lorra' (did you mean lora or olora or lorta?)"
     assert any(error.startswith("--seed") for error in errors)
     assert not any("rank" in error for error in errors)
 
 
 def test_an_option_of_another_method():
     (error,) = _errors(from_options({**NEEDED, "method": "full", "rank": "4"}))
-    assert error == "--rank: method full has no setting 'rank' (it belongs to method lora)"
+    assert error == "--rank: method full has no setting 'rank' (it belongs to adamss, corda, deft, delora, dora, ...)"
 
 
 def test_files_and_assignments_that_cannot_be_read(tmp_path):
@@ -107,9 +107,13 @@ def test_files_and_assignments_that_cannot_be_read(tmp_path):
         from_assignments(["rank"])
 
 
-def test_inits_that_are_refused_say_why():
-    (error,) = _errors(from_options({**NEEDED, "init": "pissa"}))
-    assert error.startswith("--init: 'pissa' starts from changed base weights")
+@pytest.mark.parametrize(
+    ("init", "said"),
+    [("foo", "'foo' is unknown: use one of default,"), ("loftq", "'loftq' is not offered: trains beside")],
+)
+def test_inits_that_are_refused_say_why(init, said):
+    (error,) = _errors(from_options({**NEEDED, "init": init}))
+    assert error.startswith(f"--init: {said}")
 
 
 def test_the_flat_spec_resolves_to_itself():
