@@ -1,15 +1,18 @@
 """Serving by each route in vLLM, against the plain base in the same run: tokens per second, or exactness with --check.
 
     python scripts/bench_routes.py [--methods lora,adapter,compacter,prompt_tuning] [--base zoo:base] [--repeats 5]
-    python scripts/bench_routes.py --check [--methods all]
+    python scripts/bench_routes.py --check [--methods all] [--base zoo:base]
+    python scripts/bench_routes.py ... --missing --minutes 7      # go on where the last call stopped
 
 Makes a random Llama of about 110M parameters in bfloat16 (or takes --base), trains nothing, but gives each method's
-adapter weights that are not zero. One engine serves the base, a second one each method in turn; both stay up and answer
-64 prompts with 64 new tokens by turns, so that a change in the machine's load meets both. Where a method puts virtual
+adapter weights that are not zero. One engine serves the base, a second one a method; both stay up and answer 64
+prompts with 64 new tokens by turns, so that a change in the machine's load meets both. Methods that are merged follow
+each other in one engine (`reload_weights`); where the graph differs, one is started. Where a method puts virtual
 tokens before a prompt, the base's prompts are longer by as many. Prints ours, base and the median of the ratios; JSON.
 
 --check compares greedy answers in float32 with those of transformers and peft: identical token ids, or a first
-difference at two logits at most 1e-4 apart. `--methods all` takes every installed method that has a route into vLLM.
+difference at two logits at most 1e-4 apart. It also says how many answers are not the base's, since an adapter that
+changes none would prove nothing. `--methods all` takes every installed method.
 """
 
 from __future__ import annotations
@@ -18,44 +21,34 @@ import argparse
 import json
 import os
 import random
+import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench_serving import write_base
+from random_adapters import write_checkpoint
+
+from peft_eval.checkpoint.location import resolve_folder
+from peft_eval.errors import PeftEvalError
+from peft_eval.plugins import methods
+from peft_eval.serving.agreement import greedy_agreement
+from peft_eval.serving.loader import engine_arguments, with_route
+from peft_eval.serving.route import choose_route
+from peft_eval.serving.virtual_tokens import with_prompt
 
 PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 64, 64, 64
-WANTED = {"merge": 0.97, "wrapped": 0.90, "prompt": 0.85}
+WANTED = {"merge": 0.97, "full": 0.97, "wrapped": 0.90, "prompt": 0.85}
 KV_CACHE_BYTES = 1 << 30
-
-
-def write_checkpoint(method_name: str, base: Path, folder: Path) -> None:
-    """Writes a method's adapter at its own defaults, every trained weight moved off its start."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from peft_eval.methods.tuner import register_all
-    from peft_eval.plugins import methods, pick
-
-    register_all()
-    torch.manual_seed(1)
-    method = pick("method", method_name, methods(), place="--methods")
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    adapted = method.prepare(model, method.fit(model, method.options()), base_id=str(base))
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data += 0.02 * torch.randn_like(parameter)
-    adapted.save_pretrained(str(folder))
 
 
 def start(base: Path, route_engine: dict[str, Any], options: argparse.Namespace, dtype: str) -> Any:
     """Starts an engine in a process of its own."""
     from vllm import LLM
-
-    from peft_eval.serving.loader import with_route
 
     arguments = {
         "model": str(base),
@@ -94,18 +87,57 @@ def tokens_per_second(engine: Any, prompts: list[list[int]]) -> float:
     return generated / (time.perf_counter() - started)
 
 
-def compare_speed(base_engine: Any, base: Path, folder: Path, vocabulary: int, options: argparse.Namespace) -> Any:
-    """Times one method and the base by turns."""
-    from peft_eval.serving.route import choose_route
-    from peft_eval.serving.virtual_tokens import with_prompt
+class Engines:
+    """The engine of the method at hand: one of the same graph is kept and given other weights.
 
-    route = choose_route(str(folder), pretrained=str(base))
-    if route.backend != "vllm":
-        return {"route": "hf", "reason": route.reason}
-    engine = start(base, route.engine, options, options.dtype)
+    Args:
+        base: the base's folder.
+        dtype: of weights and arithmetic.
+        scratch: where a link to the adapter being served can be put.
+        options: the command's.
+    """
+
+    def __init__(self, base: Path, dtype: str, scratch: Path, options: argparse.Namespace):
+        self.base, self.dtype, self.options = base, dtype, options
+        self.link = scratch / "served"
+        self.running: dict[str, Any] = {}
+
+    def of(self, route: Any) -> Any:
+        """Returns an engine that serves a route."""
+        if route.name == "full":
+            return self._only("full", route.model_folder, {})
+        if route.name != "merge":
+            return self._only(str(route.checkpoint.folder), self.base, route.engine)
+        self.link.unlink(missing_ok=True)
+        self.link.symlink_to(route.checkpoint.folder)
+        overrides = route.engine.get("hf_overrides", {})
+        key = f"merge {json.dumps(overrides)}"
+        if key not in self.running:
+            arguments = engine_arguments(self.link, "merge", config_overrides=overrides)
+            return self._only(key, self.base, arguments)
+        self.running[key].collective_rpc("reload_weights")
+        self.running[key].reset_prefix_cache()
+        return self.running[key]
+
+    def _only(self, key: str, model: Path, arguments: dict[str, Any]) -> Any:
+        """Starts an engine in the place of the last one that was not to be kept."""
+        for other in [name for name in self.running if name != "merge {}"]:
+            stop(self.running.pop(other))
+        self.running[key] = start(model, arguments, self.options, self.dtype)
+        return self.running[key]
+
+    def stop(self) -> None:
+        """Ends them all."""
+        for engine in self.running.values():
+            stop(engine)
+
+
+def compare_speed(route: Any, engine: Any, base_engine: Any, vocabulary: int, repeats: int) -> dict[str, Any]:
+    """Times one method and the base by turns."""
     virtual = len(route.prompt_ids)
-    ours, theirs = [], []
-    for turn in range(-1, options.repeats):
+    ours: list[float] = []
+    theirs: list[float] = []
+    for turn in range(-1, repeats):
         prompts = with_prompt(random_prompts(vocabulary, PROMPT_TOKENS, 2 * turn), route.prompt_ids)
         longer = random_prompts(vocabulary, PROMPT_TOKENS + virtual, 2 * turn + 1)
         both = [(engine, prompts, ours), (base_engine, longer, theirs)]
@@ -113,7 +145,6 @@ def compare_speed(base_engine: Any, base: Path, folder: Path, vocabulary: int, o
             rate = tokens_per_second(one, batch)
             if turn >= 0:  # the first turn warms up
                 rates.append(rate)
-    stop(engine)
     return {
         "route": route.name,
         "virtual_tokens": virtual,
@@ -125,32 +156,27 @@ def compare_speed(base_engine: Any, base: Path, folder: Path, vocabulary: int, o
     }
 
 
-def compare_answers(base: Path, folder: Path, vocabulary: int, options: argparse.Namespace) -> Any:
+def compare_answers(route: Any, engine: Any, base: Path, plain: list[list[int]], vocabulary: int) -> dict[str, Any]:
     """Holds one method's greedy answers in float32 against peft's."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from peft_eval.serving.agreement import greedy_agreement
-    from peft_eval.serving.route import choose_route
-    from peft_eval.serving.virtual_tokens import with_prompt
-
-    route = choose_route(str(folder), pretrained=str(base))
-    if route.backend != "vllm":
-        return {"route": "hf", "reason": route.reason}
-    engine = start(base, route.engine, options, "float32")
     prompts = random_prompts(vocabulary, PROMPT_TOKENS, 0)
     served = answers(engine, with_prompt(prompts, route.prompt_ids))
-    stop(engine)
-    reference = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    folder = route.model_folder if route.name == "full" else base
+    reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if route.name != "full":
-        reference = PeftModel.from_pretrained(reference, str(folder)).eval()
-    found = greedy_agreement(reference, prompts, served, vocabulary=vocabulary)
-    return {"route": route.name, **asdict(found), "holds": found.holds}
+        reference = PeftModel.from_pretrained(reference, str(route.checkpoint.folder))
+    found = greedy_agreement(reference.eval(), prompts, served, vocabulary=vocabulary)
+    changed = sum(ours != theirs for ours, theirs in zip(served, plain, strict=True))
+    return {"route": route.name, **asdict(found), "not_the_bases": changed, "holds": found.holds and changed > 0}
 
 
 def line(name: str, found: dict[str, Any]) -> str:
     """Returns one line of the report."""
+    if "error" in found:
+        return f"{name:24} could not be written: {found['error']}"
     if found["route"] == "hf":
         return f"{name:24} hf       not measured: {found['reason']}"
     if "ratio" in found:
@@ -162,7 +188,8 @@ def line(name: str, found: dict[str, Any]) -> str:
     verdict = "" if found["holds"] else "   DIFFERS"
     return (
         f"{name:24} {found['route']:8} {found['identical']} of {found['answers']} answers identical, "
-        f"{found['ties']} first differ at a tie, largest gap {found['largest_gap']:.1e}{verdict}"
+        f"{found['ties']} first differ at a tie, largest gap {found['largest_gap']:.1e}, "
+        f"{found['not_the_bases']} not the base's{verdict}"
     )
 
 
@@ -175,38 +202,61 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="let vLLM compile")
     parser.add_argument("--check", action="store_true", help="compare answers instead of speed")
     parser.add_argument("--output", type=Path, default=Path("bench_routes.json"))
+    parser.add_argument("--missing", action="store_true", help="keep what --output holds, and add what it lacks")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further method after so long")
     options = parser.parse_args()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
-    from peft_eval.checkpoint.location import resolve_folder
-    from peft_eval.plugins import methods
-
-    names = options.methods.split(",")
-    if names == ["all"]:
-        names = [name for name, method in methods().items() if method.kind == "adapter"]
+    names = sorted(methods()) if options.methods == "all" else options.methods.split(",")
     results: dict[str, Any] = {}
+    if options.missing and options.output.is_file():
+        results = json.loads(options.output.read_text(encoding="utf-8"))["results"]
+        names = [name for name in names if name not in results]
+    settings = {key: str(value) for key, value in vars(options).items() if key not in ("missing", "minutes")}
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
         if options.base:
             base = resolve_folder(options.base)
         else:
             write_base(base)
-        vocabulary = json.loads((base / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-        base_engine = None if options.check else start(base, {}, options, options.dtype)
-        for name in names:
-            folder = Path(scratch) / name
-            write_checkpoint(name, base, folder)
-            if options.check:
-                results[name] = compare_answers(base, folder, vocabulary, options)
-            else:
-                results[name] = compare_speed(base_engine, base, folder, vocabulary, options)
-            print(line(name, results[name]), flush=True)
-        if base_engine is not None:
-            stop(base_engine)
-    record = {"options": {key: str(value) for key, value in vars(options).items()}, "results": results}
-    options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        for name, found in run(names, base, Path(scratch), options):
+            results[name] = found
+            print(line(name, found), flush=True)
+            options.output.write_text(json.dumps({"options": settings, "results": results}, indent=1) + "\n")
+            if time.monotonic() - started > 60 * options.minutes:
+                break
     if options.check and not all(found.get("holds", True) for found in results.values()):
         raise SystemExit(1)
+
+
+def run(names: list[str], base: Path, scratch: Path, options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Measures method after method, and yields each one's figures."""
+    vocabulary = json.loads((base / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    dtype = "float32" if options.check else options.dtype
+    base_engine = start(base, {}, options, dtype)
+    engines = Engines(base, dtype, scratch, options)
+    try:
+        plain = answers(base_engine, random_prompts(vocabulary, PROMPT_TOKENS, 0)) if options.check else []
+        for name in names:
+            folder = scratch / name
+            try:
+                write_checkpoint(name, base, folder)
+                full = methods()[name].kind == "full"
+                route = choose_route(str(folder), pretrained=None if full else str(base))
+            except PeftEvalError as error:
+                yield name, {"route": "none", "error": str(error)}
+                continue
+            if route.backend == "hf":
+                yield name, {"route": "hf", "reason": route.reason}
+            elif options.check:
+                yield name, compare_answers(route, engines.of(route), base, plain, vocabulary)
+            else:
+                yield name, compare_speed(route, engines.of(route), base_engine, vocabulary, options.repeats)
+            shutil.rmtree(folder)
+    finally:
+        engines.stop()
+        stop(base_engine)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Measures every training method on the embedded base and writes what `peft-eval methods` and docs/methods.md show.
 
-    python scripts/measure_methods.py [--steps 20] [--only lora,adapter] [--speeds bench_routes.json]
+    python scripts/measure_methods.py [--steps 20] [--methods lora,adapter] [--speeds bench_routes.json]
+    python scripts/measure_methods.py --missing --minutes 7      # go on where the last call stopped
 
 Each method trains on the mini corpus in a process of its own, forked after the libraries were loaded, with LoRA again
 every few methods: a method's seconds per step are set against the LoRA runs around it. Memory is the peak of resident
 pages over what the process held before. Whether it merges, and how far merged and unmerged logits then are apart, is
 found by merging it; the route by asking for one. Tokens per second come from `bench_routes.py --methods all --base
-zoo:base --output bench_routes.json`. What a method cannot do is written down with the reason.
+zoo:base --output bench_routes.json`. What a method cannot do is written down with the reason. Figures are kept after
+every few methods; those of methods that are not measured now stay.
 """
 
 from __future__ import annotations
@@ -18,18 +20,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from random_adapters import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "methods.md"
 DATA = ROOT / "peft_eval" / "methods" / "measured.json"
 LORA_EVERY = 6
-# Where a method's defaults are made for larger models than the embedded base.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "trainable_tokens": {"token_indices": [100, 200, 300]},
-    "osf": {"effective_rank": 240},
-}
 COLUMNS = (
     "weights trained",
     "checkpoint MB",
@@ -120,27 +120,24 @@ def in_child(work: Any) -> dict[str, Any]:
     return json.loads(text) if text else {"error": "the process died"}
 
 
-def measure(names: list[str], steps: int) -> dict[str, dict[str, Any]]:
-    """Measures methods one after another, LoRA between them."""
-    from tqdm import tqdm
-
-    found: dict[str, dict[str, Any]] = {}
-    waiting: list[str] = []
-    lora = [_lora(steps)]
-    for name in tqdm(names, desc="methods", file=sys.stderr):
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "out"
-            found[name] = in_child(lambda name=name, output=output: train_one(name, output, steps))
-            if "error" not in found[name]:
-                found[name] |= in_child(lambda output=output: probe(output))
-        waiting.append(name)
-        if len(waiting) == LORA_EVERY or name == names[-1]:
-            lora.append(_lora(steps))
-            for one in waiting:
-                if "seconds_per_step" in found[one]:
-                    found[one]["seconds_to_lora"] = found[one]["seconds_per_step"] / statistics.mean(lora[-2:])
-            waiting = []
-    return found
+def measure(names: list[str], steps: int) -> Iterator[dict[str, dict[str, Any]]]:
+    """Measures methods one after another, with LoRA between groups of them, and yields each group."""
+    before = _lora(steps)
+    for start in range(0, len(names), LORA_EVERY):
+        found: dict[str, dict[str, Any]] = {}
+        for name in names[start : start + LORA_EVERY]:
+            with tempfile.TemporaryDirectory() as folder:
+                output = Path(folder) / "out"
+                found[name] = in_child(lambda name=name, output=output: train_one(name, output, steps))
+                if "error" not in found[name]:
+                    found[name] |= in_child(lambda output=output: probe(output))
+            print(f"{name}: {found[name].get('error', 'measured')}", flush=True)
+        after = _lora(steps)
+        for one in found.values():
+            if "seconds_per_step" in one:
+                one["seconds_to_lora"] = one["seconds_per_step"] / statistics.mean([before, after])
+        yield found
+        before = after
 
 
 def _lora(steps: int) -> float:
@@ -200,10 +197,39 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def keep(found: dict[str, dict[str, Any]], speeds: Path | None, steps: int) -> None:
+    """Writes new figures beside those of other methods, as JSON and as the table."""
+    import torch
+
+    from peft_eval.checkpoint.location import resolve_folder
+    from peft_eval.harness.record import library_versions
+    from peft_eval.merging.tensor_files import stored_tensors
+    from peft_eval.plugins import methods
+
+    known = json.loads(DATA.read_text(encoding="utf-8"))["methods"] if DATA.exists() else {}
+    everything = {name: known.get(name, {}) | found.get(name, {}) for name in sorted(known.keys() | found.keys())}
+    everything = {name: one for name, one in everything.items() if name in methods()}
+    if speeds:
+        for name, one in json.loads(speeds.read_text(encoding="utf-8"))["results"].items():
+            if name in everything and "ratio" in one:
+                everything[name]["tokens_per_second_to_base"] = round(one["ratio"], 3)
+    stored = stored_tensors(resolve_folder("zoo:base")).values()
+    measured = {
+        "steps": steps,
+        "base_parameters": sum(torch.Size(tensor.shape).numel() for tensor in stored),
+        "versions": library_versions(),
+        "methods": everything,
+    }
+    DATA.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    TABLE.write_text(table(measured), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--only", help="comma-separated methods; the others' figures are kept")
+    parser.add_argument("--methods", default="all", help="comma-separated names, all, or none: only write the table")
+    parser.add_argument("--missing", action="store_true", help="only those that have no figures yet")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further group after so long")
     parser.add_argument("--speeds", type=Path, help="what bench_routes.py wrote")
     options = parser.parse_args()
 
@@ -211,10 +237,8 @@ def main() -> None:
     import transformers
 
     import peft_eval.training.trainer  # noqa: F401  (loaded once, before the forks)
-    from peft_eval.checkpoint.location import resolve_folder
-    from peft_eval.harness.record import library_versions
     from peft_eval.merging.reference import reference_logits  # noqa: F401
-    from peft_eval.merging.tensor_files import stored_tensors
+    from peft_eval.methods.measured import measurements
     from peft_eval.methods.tuner import register_all
     from peft_eval.plugins import methods
 
@@ -222,27 +246,21 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     started = time.monotonic()
-    known = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {"methods": {}}
-    names = options.only.split(",") if options.only else sorted(methods())
-    found = measure(names, options.steps)
-    everything = {name: one for name, one in {**known["methods"], **found}.items() if name in methods()}
-    if options.speeds:
-        for name, one in json.loads(options.speeds.read_text(encoding="utf-8"))["methods"].items():
-            if name in everything and "ratio" in one:
-                everything[name]["tokens_per_second_to_base"] = round(one["ratio"], 3)
-    stored = stored_tensors(resolve_folder("zoo:base")).values()
-    measured = {
-        "steps": options.steps,
-        "base_parameters": sum(torch.Size(tensor.shape).numel() for tensor in stored),
-        "versions": library_versions(),
-        "methods": dict(sorted(everything.items())),
-    }
-    DATA.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    TABLE.write_text(table(measured), encoding="utf-8")
-    failed = {name: one["error"] for name, one in found.items() if "error" in one}
-    for name, error in failed.items():
-        print(f"{name}: {error}")
-    print(f"{len(found)} methods in {time.monotonic() - started:.0f} s, {len(failed)} could not: {TABLE}")
+    given = {"all": sorted(methods()), "none": []}
+    names = given.get(options.methods, options.methods.split(","))
+    if options.missing:
+        names = [name for name in names if "seconds_to_lora" not in measurements().get(name, {})]
+    done: dict[str, dict[str, Any]] = {}
+    for group in measure(names, options.steps) if names else []:
+        done |= group
+        keep(done, options.speeds, options.steps)
+        if time.monotonic() - started > 60 * options.minutes:
+            break
+    if not names:
+        keep({}, options.speeds, options.steps)
+    failed = [name for name, one in done.items() if "error" in one]
+    seconds = time.monotonic() - started
+    print(f"{len(done)} of {len(names)} methods in {seconds:.0f} s, {len(failed)} could not: {TABLE}")
 
 
 if __name__ == "__main__":

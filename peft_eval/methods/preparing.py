@@ -47,6 +47,7 @@ def prepared(preset: Preset, model: PreTrainedModel, options: Any, *, base_id: s
                 show_progress_bar=False,
             )
     adapted.peft_config["default"].base_model_name_or_path = base_id
+    _give_zero_outputs_a_direction(adapted)
     remember_start(adapted)
     return adapted
 
@@ -89,6 +90,23 @@ def _krona_sizes(model: PreTrainedModel, options: Any) -> dict[str, Any]:
     names = {name for found in matches(model, options.targets).values() for name in found}
     rank = max(max(shapes[name]) for name in names if name in shapes)
     return {"r": rank, "alpha": rank * options.scale}
+
+
+def _give_zero_outputs_a_direction(adapted: Any) -> None:
+    """Lets DoRA train outputs whose weights are all zero, as trained bases have: its formula divides by their norm.
+
+    The direction of such an output is W + B A with a row of B that is not zero. Its magnitude starts at the norm of W,
+    zero, so the first step computes what the base computes.
+    """
+    import torch
+
+    for layer in adapted.modules():
+        for name, vector in getattr(layer, "lora_magnitude_vector", {}).items():
+            zero = (vector.weight.detach().flatten() == 0).nonzero().flatten()
+            if len(zero):
+                with torch.no_grad():
+                    up = layer.lora_B[name].weight
+                    up[zero] = 1 / up.shape[1]
 
 
 def _has_transposed(model: PreTrainedModel, targets: list[str] | None) -> bool:

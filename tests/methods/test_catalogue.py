@@ -118,6 +118,20 @@ def test_krona_is_a_product_of_two_full_matrices(model):
     torch.testing.assert_close(layer.get_delta_weight("default"), expected)
 
 
+def test_dora_trains_outputs_whose_weights_are_zero(model):
+    ids = torch.arange(3, 15)[None]
+    with torch.no_grad():
+        model.model.layers[1].self_attn.v_proj.weight[5] = 0
+        model.model.layers[1].mlp.down_proj.weight[7] = 0
+        expected = model(ids).logits
+    dora = METHODS["dora"]
+    adapted = dora.prepare(model, dora.fit(model, dora.options(rank=4, targets=["v_proj", "down_proj"])), base_id="base")
+    logits = adapted.eval()(ids).logits
+    torch.testing.assert_close(logits, expected)
+    logits.square().mean().backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in adapted.parameters() if weight.requires_grad)
+
+
 def test_default_targets(model):
     lora = METHODS["lora"]
     assert sorted(lora.fit(model, lora.options(rank=4)).targets) == ["q_proj", "v_proj"]
