@@ -19,7 +19,7 @@ FLOORS = (
     ("training", "merging"),
     ("serving",),
     ("harness",),
-    ("doctor",),
+    ("doctor", "study"),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
