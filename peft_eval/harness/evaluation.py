@@ -20,6 +20,7 @@ from typing import Any
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
 from peft_eval.checkpoint.writing import CHAT_TEMPLATE
+from peft_eval.harness.shots import tell_shots
 
 logger = logging.getLogger("lm_eval.peft_eval")  # lm-eval shows what its own loggers say
 
@@ -111,6 +112,8 @@ def extended_evaluate(evaluate: Callable[..., Any]) -> Callable[..., Any]:
         if call.get("apply_chat_template"):
             _leave_alone({name: task for name, task in tasks.items() if renders_itself(task)})
         results = evaluate(**call)
+        if results is not None:
+            tell_shots(results, tasks)
         for task in tasks.values():
             if results is not None and hasattr(task, "complete_results"):
                 task.complete_results(results)

@@ -18,6 +18,7 @@ from tests import tulu_files
 GOLDEN = Path(__file__).parent / "golden"
 STOPS = {"gsm": ["\n"], "bbh": ["\n\n"], "tydiqa": ["\n"]}
 LENGTHS = {"gsm": 512, "bbh": 512, "tydiqa": 50}
+SHOTS = {"mmlu_0shot": 0, "mmlu_5shot": 5, "gsm": 8, "bbh": 3, "tydiqa": 1}
 MEMBER = {"mmlu": "stem::math::abstract_algebra", "bbh": "navigate", "tydiqa": "finnish"}
 
 
@@ -54,6 +55,8 @@ def test_a_prompt_is_the_protocols(load: Callable, golden: str):
         assert options["until"] == ([] if golden.endswith("_chat") else STOPS[suite])
         assert (options["max_gen_toks"], options["do_sample"]) == (LENGTHS[suite], False)
     assert all(one.config.metadata["template"] == "verbatim" for one in tasks.values())
+    (shots,) = [count for name, count in SHOTS.items() if golden.startswith(name)]
+    assert {one.config.metadata["num_fewshot"] for one in tasks.values()} == {shots}
 
 
 def test_the_letters_follow_the_prompt(load: Callable):

@@ -62,7 +62,7 @@ def test_endless_programs_are_ended(sandbox: Backend, name: str):
     outcome = run_programs([ENDLESS[name]], limits=ONE_SECOND, backend=sandbox)[0]
     assert not outcome.passed
     assert outcome.timed_out and outcome.error == "timed out after 1 s", outcome
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 30  # 1.3 s on an idle machine
     assert len(outcome.output) <= ONE_SECOND.output_bytes
     assert not runners()
 

@@ -29,31 +29,47 @@ def _slug(name: str) -> str:
 
 
 _MEAN_OVER_QUESTIONS = [{"metric": "acc", "aggregation": "mean", "weight_by_size": True}]
-# The members of every group; lm-eval gives them the group's own fields and names them GROUP::CATEGORY::...::SUBJECT.
-MEMBERS = [
-    {
-        "group": _slug(category),
-        "group_alias": category,
-        "aggregate_metric_list": _MEAN_OVER_QUESTIONS,
-        "task": [
-            {
-                "group": _slug(subcategory),
-                "group_alias": subcategory,
-                "aggregate_metric_list": _MEAN_OVER_QUESTIONS,
-                "task": [
-                    {
-                        "task": subject,
-                        "task_alias": subject,
-                        "metadata": {"mmlu_subject": subject, "template": "verbatim", "version": 1.0},
-                    }
-                    for subject in subjects
-                ],
-            }
-            for subcategory, subjects in parts.items()
-        ],
-    }
-    for category, parts in SUBJECTS.items()
-]
+
+
+def _members(shots: int) -> list[dict[str, Any]]:
+    """Returns a group's members; lm-eval gives them its fields and names them GROUP::CATEGORY::...::SUBJECT.
+
+    Args:
+        shots: worked examples in a prompt, for the table.
+    """
+    return [
+        {
+            "group": _slug(category),
+            "group_alias": category,
+            "aggregate_metric_list": _MEAN_OVER_QUESTIONS,
+            "task": [
+                {
+                    "group": _slug(subcategory),
+                    "group_alias": subcategory,
+                    "aggregate_metric_list": _MEAN_OVER_QUESTIONS,
+                    "task": [
+                        {
+                            "task": subject,
+                            "task_alias": subject,
+                            "metadata": {
+                                "mmlu_subject": subject,
+                                "template": "verbatim",
+                                "num_fewshot": shots,
+                                "version": 1.0,
+                            },
+                        }
+                        for subject in subjects
+                    ],
+                }
+                for subcategory, subjects in parts.items()
+            ],
+        }
+        for category, parts in SUBJECTS.items()
+    ]
+
+
+MEMBERS = _members(0)
+MEMBERS_5SHOT = _members(5)
 
 
 def documents(

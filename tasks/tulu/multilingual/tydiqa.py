@@ -30,7 +30,7 @@ MEMBERS = [
     {
         "task": language,
         "task_alias": language,
-        "metadata": {"tydiqa_language": language, "template": "verbatim", "version": 1.0},
+        "metadata": {"tydiqa_language": language, "template": "verbatim", "num_fewshot": 1, "version": 1.0},
     }
     for language in LANGUAGES
 ]

@@ -23,7 +23,11 @@ _ANSWER = "So the answer is"
 
 # The members of every group; lm-eval gives them the group's own fields and names them GROUP::TASK.
 MEMBERS = [
-    {"task": task, "task_alias": task, "metadata": {"bbh_task": task, "template": "verbatim", "version": 1.0}}
+    {
+        "task": task,
+        "task_alias": task,
+        "metadata": {"bbh_task": task, "template": "verbatim", "num_fewshot": 3, "version": 1.0},
+    }
     for task in TASKS
 ]
 
