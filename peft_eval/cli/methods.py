@@ -26,7 +26,7 @@ def command(name: str | None, as_json: bool) -> None:
       peft-eval train --base BASE --method lora --rank 8 --data mini --output runs/lora-8
     """
     from peft_eval.methods.catalogue import unavailable
-    from peft_eval.methods.measured import UNKNOWN, measurements
+    from peft_eval.methods.measured import in_short, measurements
     from peft_eval.plugins import methods, pick
 
     known = methods()
@@ -36,16 +36,15 @@ def command(name: str | None, as_json: bool) -> None:
             return
         found = measurements()
         rows = [
-            [one.name, _type_of(one), found.get(one.name, {}).get("route", UNKNOWN), one.summary, _source_of(one)]
-            for one in known.values()
+            [one.name, *in_short(found.get(one.name)), one.summary, _source_of(one)]
+            for one in sorted(known.values(), key=lambda one: one.name)
         ]
-        print_table(["method", "type", "route", "what it trains", "source"], rows)
+        print_table(["method", "weights", "route", "what it trains", "source"], rows, right=["weights"])
+        click.echo("weights, route: what was found on the embedded base; all that was measured is in docs/methods.md")
         click.echo("A method's options: peft-eval methods NAME\n\nOf the installed peft, these are no methods:")
         for other, reason in unavailable().items():
             click.echo(f"  {other}: {reason}")
         return
-    if name in unavailable() and name not in known:
-        raise click.UsageError(f"{name} is no method: {unavailable()[name]}")
     method = pick("method", name, known, place="NAME")
     if as_json:
         print_json(described(method))

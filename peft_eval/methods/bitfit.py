@@ -46,6 +46,7 @@ class BitFitMethod:
 
     name = "bitfit"
     summary = "biases, of zero where the base has none"
+    source = "arXiv 2106.10199"
     options: type[MethodOptions] = BitFitOptions
     kind: Literal["adapter", "full"] = "adapter"
     mergeable = True

@@ -42,6 +42,8 @@ def fitted(preset: Preset, model: PreTrainedModel, options: Any) -> tuple[dict[s
         changes["adapter_layers"] = max(1, layers - _LAYERS_WITHOUT_PROMPT)
     if preset.peft_type == "TRAINABLE_TOKENS":
         errors += _token_errors(model, given["token_indices"])
+    errors += _layer_errors(model, given.get("layers_to_transform"))
+    errors += _context_errors(model, given.get("num_virtual_tokens", 0))
     return changes, errors
 
 
@@ -83,6 +85,24 @@ def _rank_errors(
         rank, {name: shapes[name] for name in names if name in shapes}, place=f"--{option.replace('_', '-')}"
     )
     return [error] if error else []
+
+
+def _layer_errors(model: PreTrainedModel, numbers: int | list[int] | None) -> list[PeftEvalError]:
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    wanted = [numbers] if isinstance(numbers, int) else numbers or []
+    outside = [number for number in wanted if layers is not None and not 0 <= number < layers]
+    if not outside:
+        return []
+    problem = f"the base has no layer {outside[0]}"
+    return [ConfigError(problem, place="--layers-to-transform", remedy=f"its layers are 0 to {layers - 1}")]
+
+
+def _context_errors(model: PreTrainedModel, virtual_tokens: int) -> list[PeftEvalError]:
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is None or virtual_tokens < context:
+        return []
+    problem = f"{virtual_tokens:,} virtual tokens leave nothing of the base's context of {context:,}"
+    return [ConfigError(problem, place="--num-virtual-tokens")]
 
 
 def _feedforward(model: PreTrainedModel, targets: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ class FullMethod:
 
     name = "full"
     summary = "full fine-tuning: every weight of the base"
+    source = "arXiv 2411.16775"
     options: type[MethodOptions] = FullOptions
     kind: Literal["adapter", "full"] = "full"
     training_defaults: Mapping[str, Any] = {

@@ -57,6 +57,7 @@ class LorettaAdpMethod:
 
     name = "loretta_adp"
     summary = "adapters held as tensor trains"
+    source = "arXiv 2402.11417"
     options: type[MethodOptions] = LorettaAdpOptions
     kind: Literal["adapter", "full"] = "adapter"
     mergeable = False

@@ -61,6 +61,7 @@ class LorettaRepMethod(TargetedMethod):
 
     name = "loretta_rep"
     summary = "LoRA with factors held as tensor trains"
+    source = "arXiv 2402.11417"
     options = LorettaRepOptions
     tuners = (LORETTA_REP,)
 

@@ -57,6 +57,7 @@ class LortaMethod(TargetedMethod):
 
     name = "lorta"
     summary = "one low-rank tensor over layers, heads and matrices"
+    source = "arXiv 2410.04060"
     options = LortaOptions
     tuners = (LORTA,)
     training_defaults: Mapping[str, Any] = {

@@ -18,6 +18,14 @@ def measurements() -> dict[str, dict[str, Any]]:
     return methods
 
 
+def in_short(one: dict[str, Any] | None) -> tuple[str, str]:
+    """Returns the share of weights that a method trains and its route, each UNKNOWN if it was not measured."""
+    if not one:
+        return UNKNOWN, UNKNOWN
+    share = f"{100 * one['share']:.3g}%" if "share" in one else UNKNOWN
+    return share, one.get("route", UNKNOWN)
+
+
 def in_words(one: dict[str, Any] | None) -> list[tuple[str, str]]:
     """Returns a method's measurements as label and text."""
     if not one:

@@ -34,6 +34,7 @@ class Method(Protocol):
         training_defaults: the method's own values for fields of the training specification whose
             default is "the method's" (`learning_rate`, `weight_decay`, `scheduler`, `warmup_ratio`).
         tuners: adapter types of its own that peft has to know; may be left out.
+        source: the paper, as `arXiv 2106.09685`; may be left out, then the package is named.
 
     Further methods that training calls where a class has them:
 

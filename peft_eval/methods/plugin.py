@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from peft_eval.errors import ConfigError
 from peft_eval.hookspecs import hookimpl
 from peft_eval.methods.bitfit import BitFitMethod
 from peft_eval.methods.bottleneck import bottleneck_methods
-from peft_eval.methods.catalogue import catalogue
+from peft_eval.methods.catalogue import catalogue, unavailable
 from peft_eval.methods.compacter import compacter_methods
 from peft_eval.methods.composition import composed, hybrid_methods
 from peft_eval.methods.full import FullMethod
@@ -46,5 +47,11 @@ def peft_eval_methods() -> Iterable[Method]:
 
 @hookimpl
 def peft_eval_method_named(name: str, methods: Mapping[str, Method]) -> Method | None:
-    """Returns the composition of methods that `a+b` stands for."""
+    """Returns the composition of methods that `a+b` stands for.
+
+    Raises:
+        ConfigError: it cannot be composed, or names a type of peft's that trains nothing by itself.
+    """
+    if name in unavailable() and name not in methods:
+        raise ConfigError(f"{name} is no method: {unavailable()[name]}", place="--method")
     return composed(name, methods)

@@ -242,7 +242,7 @@ _PRESETS = (
         "arXiv 2407.19342",
         start="the kernels are drawn at random (xavier_uniform)",
     ),
-    Preset("hira", "HIRA", "low-rank update multiplied with the weights", ""),
+    Preset("hira", "HIRA", "low-rank update multiplied with the weights", "openreview TwJrTz9cRS"),
     Preset("delora", "DELORA", "LoRA with direction and strength apart", "arXiv 2503.18225"),
     Preset("gralora", "GRALORA", "LoRA in blocks of the weights", "arXiv 2505.20355"),
     Preset("glora", "GLORA", "generalised LoRA: scales, shifts and low-rank prompts", "arXiv 2306.07967"),
@@ -265,10 +265,16 @@ _PRESETS = (
         start="near the base: the vector is drawn from ±0.02",
     ),
     Preset("peanut", "PEANUT", "an update computed from the weights by a small network", "arXiv 2410.01870"),
-    Preset("psoft", "PSOFT", "rotation within the principal subspace of the weights", ""),
-    Preset("frod", "FROD", "sparse rotations in a basis shared by all layers", "", training=FEW_WEIGHTS),
+    Preset("psoft", "PSOFT", "rotation within the principal subspace of the weights", "openreview FSHrinMArK"),
+    Preset(
+        "frod",
+        "FROD",
+        "sparse rotations in a basis shared by all layers",
+        "doi 10.1609/aaai.v40i31.39813",
+        training=FEW_WEIGHTS,
+    ),
     Preset("adamss", "ADAMSS", "subspaces of the weights that adapt to their importance", "", rank_fits=False),
-    Preset("deft", "DEFT", "low-rank projection that removes and adds directions", ""),
+    Preset("deft", "DEFT", "low-rank projection that removes and adds directions", "NeurIPS 2025"),
     Preset(
         "supertuning",
         "SUPERTUNING",
@@ -276,7 +282,7 @@ _PRESETS = (
         "arXiv 2607.09287",
         rank_fits=False,
     ),
-    Preset("shadow", "SHADOW", "a small shadow network beside the layers", "", rank_fits=False),
+    Preset("shadow", "SHADOW", "a small shadow network beside the layers", "arXiv 2604.19254", rank_fits=False),
 )
 PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _PRESETS}
 

@@ -44,6 +44,7 @@ class SamMethod(TargetedMethod):
 
     name = "sam"
     summary = "single weights, those with the largest gradients on the data"
+    source = "arXiv 2211.15583"
     options = SamOptions
     tuners = (SPARSE,)
     training_defaults: Mapping[str, Any] = {

@@ -51,6 +51,7 @@ class SaraMethod(TargetedMethod):
 
     name = "sara"
     summary = "single weights, those nearly zero in the base"
+    source = "arXiv 2409.06633"
     options = SaraOptions
     tuners = (SPARSE,)
     training_defaults: Mapping[str, Any] = {

@@ -102,6 +102,7 @@ class AttentionTuningMethod(SelectiveMethod):
 
     name = "attn_tuning"
     summary = "attention's own weights"
+    source = "arXiv 2104.08771"
     options = AttentionTuningOptions
 
     def modules(self, model: PreTrainedModel, options: AttentionTuningOptions) -> list[str]:
@@ -114,6 +115,7 @@ class LayerTuningMethod(SelectiveMethod):
 
     name = "layer_tuning"
     summary = "chosen blocks' own weights"
+    source = "arXiv 2411.16775"
     options = LayerTuningOptions
 
     def modules(self, model: PreTrainedModel, options: LayerTuningOptions) -> list[str]:

@@ -40,6 +40,7 @@ class SubspaceScalingMethod(TargetedMethod):
     """
 
     tuners = (SUBSPACE_SCALING,)
+    source = "arXiv 2407.05417"
     training_defaults: Mapping[str, Any] = {
         "learning_rate": 1e-3,
         "weight_decay": 0.0,

@@ -13,6 +13,7 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from peft_eval import plugins
 from peft_eval.errors import ConfigError, ManyErrors
 from peft_eval.methods.catalogue import catalogue, offered, unavailable
 from peft_eval.methods.peft_types import fields_of, peft_type_names
@@ -125,7 +126,9 @@ def test_dora_trains_outputs_whose_weights_are_zero(model):
         model.model.layers[1].mlp.down_proj.weight[7] = 0
         expected = model(ids).logits
     dora = METHODS["dora"]
-    adapted = dora.prepare(model, dora.fit(model, dora.options(rank=4, targets=["v_proj", "down_proj"])), base_id="base")
+    adapted = dora.prepare(
+        model, dora.fit(model, dora.options(rank=4, targets=["v_proj", "down_proj"])), base_id="base"
+    )
     logits = adapted.eval()(ids).logits
     torch.testing.assert_close(logits, expected)
     logits.square().mean().backward()
@@ -179,6 +182,8 @@ def test_targets_in_some_layers_only_are_refused_unless_meant(model):
     [
         ("lora", {"rank": 65}, r"rank 65 exceeds .*q_proj.*use at most 64"),
         ("adalora", {"init_r": 99}, r"--init-r: rank 99 exceeds"),
+        ("lora", {"rank": 4, "layers_to_transform": [1, 2]}, r"no layer 2 \(its layers are 0 to 1\)"),
+        ("prompt_tuning", {"num_virtual_tokens": 5000}, "5,000 virtual tokens leave nothing of the base's context"),
         ("trainable_tokens", {}, "token-indices: is required"),
         ("trainable_tokens", {"token_indices": [5, 384]}, "token 384 is outside the vocabulary of 384"),
     ],
@@ -208,6 +213,11 @@ def test_a_base_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="no default targets of miss for a gpt_x"):
         gpt2.config.model_type = "gpt_x"
         METHODS["miss"].fit(gpt2, METHODS["miss"].options())
+
+
+def test_types_that_are_no_methods_are_refused_with_the_reason():
+    with pytest.raises(ConfigError, match="poly is no method: it needs the number of a training task"):
+        plugins.methods()["poly"]
 
 
 @pytest.mark.parametrize("bad", [{"rank": 0}, {"dropout": 1.0}, {"init": "zeros"}, {"targets": []}, {"ranks": 3}])
