@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +12,8 @@ from peft_eval.cli.listing import print_json, print_table
 
 if TYPE_CHECKING:
     from peft_eval.methods.method import Method, MethodOptions
+
+_WIDTH_WITH_SOURCES = 100  # a narrower terminal shows what is trained in full instead
 
 
 @click.command("methods")
@@ -35,11 +39,14 @@ def command(name: str | None, as_json: bool) -> None:
             print_json([described(method) for method in known.values()])
             return
         found = measurements()
+        columns = ["method", "weights", "route", "what it trains", "source"]
         rows = [
             [one.name, *in_short(found.get(one.name)), one.summary, _source_of(one)]
             for one in sorted(known.values(), key=lambda one: one.name)
         ]
-        print_table(["method", "weights", "route", "what it trains", "source"], rows, right=["weights"])
+        if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDTH_WITH_SOURCES:
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        print_table(columns, rows, right=["weights"])
         click.echo("weights, route: what was found on the embedded base; all that was measured is in docs/methods.md")
         click.echo("A method's options: peft-eval methods NAME\n\nOf the installed peft, these are no methods:")
         for other, reason in unavailable().items():

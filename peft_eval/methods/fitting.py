@@ -90,7 +90,9 @@ def _rank_errors(
 def _layer_errors(model: PreTrainedModel, numbers: int | list[int] | None) -> list[PeftEvalError]:
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     wanted = [numbers] if isinstance(numbers, int) else numbers or []
-    outside = [number for number in wanted if layers is not None and not 0 <= number < layers]
+    if layers is None:
+        return []
+    outside = [number for number in wanted if not 0 <= number < layers]
     if not outside:
         return []
     problem = f"the base has no layer {outside[0]}"
