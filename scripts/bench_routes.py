@@ -32,6 +32,7 @@ from typing import Any
 
 from bench_serving import write_base
 from random_adapters import write_checkpoint
+from random_bases import write_random_base
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.errors import PeftEvalError
@@ -156,20 +157,22 @@ def compare_speed(route: Any, engine: Any, base_engine: Any, vocabulary: int, re
     }
 
 
-def compare_answers(route: Any, engine: Any, base: Path, plain: list[list[int]], vocabulary: int) -> dict[str, Any]:
-    """Holds one method's greedy answers in float32 against peft's."""
+def compare_answers(route: Any, engine: Any, base: Path, vocabulary: int) -> dict[str, Any]:
+    """Holds one method's greedy answers in float32 against peft's, and against the base's."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     prompts = random_prompts(vocabulary, PROMPT_TOKENS, 0)
     served = answers(engine, with_prompt(prompts, route.prompt_ids))
-    folder = route.model_folder if route.name == "full" else base
-    reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    if route.name != "full":
-        reference = PeftModel.from_pretrained(reference, str(route.checkpoint.folder))
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    the_bases = greedy_agreement(plain, prompts, served, vocabulary=vocabulary).identical
+    if route.name == "full":
+        reference: Any = AutoModelForCausalLM.from_pretrained(route.model_folder, dtype=torch.float32)
+    else:
+        reference = PeftModel.from_pretrained(plain, str(route.checkpoint.folder))
     found = greedy_agreement(reference.eval(), prompts, served, vocabulary=vocabulary)
-    changed = sum(ours != theirs for ours, theirs in zip(served, plain, strict=True))
+    changed = PROMPTS - the_bases
     return {"route": route.name, **asdict(found), "not_the_bases": changed, "holds": found.holds and changed > 0}
 
 
@@ -196,7 +199,7 @@ def line(name: str, found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default="lora,adapter,compacter,prompt_tuning", help="names, or all")
-    parser.add_argument("--base", help="a base of your own: folder, zoo:NAME or hub id")
+    parser.add_argument("--base", help="folder, zoo:NAME, hub id, or random:MODEL_TYPE for a tiny one")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--repeats", type=int, default=5, help="timed turns of each engine")
     parser.add_argument("--compiled", action="store_true", help="let vLLM compile")
@@ -216,7 +219,9 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
-        if options.base:
+        if options.base and options.base.startswith("random:"):
+            write_random_base(options.base.removeprefix("random:"), base)
+        elif options.base:
             base = resolve_folder(options.base)
         else:
             write_base(base)
@@ -234,10 +239,9 @@ def run(names: list[str], base: Path, scratch: Path, options: argparse.Namespace
     """Measures method after method, and yields each one's figures."""
     vocabulary = json.loads((base / "config.json").read_text(encoding="utf-8"))["vocab_size"]
     dtype = "float32" if options.check else options.dtype
-    base_engine = start(base, {}, options, dtype)
+    base_engine = None if options.check else start(base, {}, options, dtype)
     engines = Engines(base, dtype, scratch, options)
     try:
-        plain = answers(base_engine, random_prompts(vocabulary, PROMPT_TOKENS, 0)) if options.check else []
         for name in names:
             folder = scratch / name
             try:
@@ -250,13 +254,14 @@ def run(names: list[str], base: Path, scratch: Path, options: argparse.Namespace
             if route.backend == "hf":
                 yield name, {"route": "hf", "reason": route.reason}
             elif options.check:
-                yield name, compare_answers(route, engines.of(route), base, plain, vocabulary)
+                yield name, compare_answers(route, engines.of(route), base, vocabulary)
             else:
                 yield name, compare_speed(route, engines.of(route), base_engine, vocabulary, options.repeats)
             shutil.rmtree(folder)
     finally:
         engines.stop()
-        stop(base_engine)
+        if base_engine is not None:
+            stop(base_engine)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,10 @@ def prepared(preset: Preset, model: PreTrainedModel, options: Any, *, base_id: s
             )
     adapted.peft_config["default"].base_model_name_or_path = base_id
     _give_zero_outputs_a_direction(adapted)
+    if preset.name == "lorafa":  # its optimiser does so too late: a run's state is read before there is one
+        for name, weight in adapted.named_parameters():
+            if "lora_A" in name:
+                weight.requires_grad_(False)
     remember_start(adapted)
     return adapted
 

@@ -17,6 +17,7 @@ OPTIONS = {
     "adalora": {"init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 1},
     "pissa": {"rank": 4},
     "loraplus": {"rank": 4},
+    "lorafa": {"rank": 4},
     "p_tuning": {"num_virtual_tokens": 3, "encoder_hidden_size": 16},
     "eva": {"rank": 4, "start_examples": 8},
 }
@@ -26,7 +27,7 @@ def _weights(folder):
     return load_file(folder / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("name", ["adalora", "pissa", "loraplus", "p_tuning"])
+@pytest.mark.parametrize("name", ["adalora", "pissa", "loraplus", "lorafa", "p_tuning"])
 def test_an_interrupted_run_ends_with_the_same_weights(make_spec, tmp_path, monkeypatch, name):
     settings = {"method": name, "options": OPTIONS[name], "save_every_steps": 2}
     whole = train(make_spec(output=tmp_path / "whole", **settings), say=lambda line: None)
