@@ -7,7 +7,7 @@
 Makes a random Llama of about 110M parameters in bfloat16 (or takes --base), trains nothing, but gives each method's
 adapter weights that are not zero. One engine serves the base, a second one a method; both stay up and answer 64
 prompts with 64 new tokens by turns, so that a change in the machine's load meets both. Methods that are merged follow
-each other in one engine (`reload_weights`); where the graph differs, one is started. Where a method puts virtual
+each other in one engine (`reload_weights`); where the graph differs, one is started and warmed up. Where a method puts virtual
 tokens before a prompt, the base's prompts are longer by as many. Prints ours, base and the median of the ratios; JSON.
 
 --check compares greedy answers in float32 with those of transformers and peft: identical token ids, or a first
@@ -102,6 +102,7 @@ class Engines:
         self.base, self.dtype, self.options = base, dtype, options
         self.link = scratch / "served"
         self.running: dict[str, Any] = {}
+        self.warm = False
 
     def of(self, route: Any) -> Any:
         """Returns an engine that serves a route."""
@@ -118,6 +119,7 @@ class Engines:
             return self._only(key, self.base, arguments)
         self.running[key].collective_rpc("reload_weights")
         self.running[key].reset_prefix_cache()
+        self.warm = True
         return self.running[key]
 
     def _only(self, key: str, model: Path, arguments: dict[str, Any]) -> Any:
@@ -125,6 +127,7 @@ class Engines:
         for other in [name for name in self.running if name != "merge {}"]:
             stop(self.running.pop(other))
         self.running[key] = start(model, arguments, self.options, self.dtype)
+        self.warm = False
         return self.running[key]
 
     def stop(self) -> None:
@@ -133,12 +136,13 @@ class Engines:
             stop(engine)
 
 
-def compare_speed(route: Any, engine: Any, base_engine: Any, vocabulary: int, repeats: int) -> dict[str, Any]:
+def compare_speed(route: Any, engines: Engines, base_engine: Any, vocabulary: int, repeats: int) -> dict[str, Any]:
     """Times one method and the base by turns."""
+    engine = engines.of(route)
     virtual = len(route.prompt_ids)
     ours: list[float] = []
     theirs: list[float] = []
-    for turn in range(-1, repeats):
+    for turn in range(0 if engines.warm else -1, repeats):
         prompts = with_prompt(random_prompts(vocabulary, PROMPT_TOKENS, 2 * turn), route.prompt_ids)
         longer = random_prompts(vocabulary, PROMPT_TOKENS + virtual, 2 * turn + 1)
         both = [(engine, prompts, ours), (base_engine, longer, theirs)]
@@ -256,7 +260,7 @@ def run(names: list[str], base: Path, scratch: Path, options: argparse.Namespace
             elif options.check:
                 yield name, compare_answers(route, engines.of(route), base, vocabulary)
             else:
-                yield name, compare_speed(route, engines.of(route), base_engine, vocabulary, options.repeats)
+                yield name, compare_speed(route, engines, base_engine, vocabulary, options.repeats)
             shutil.rmtree(folder)
     finally:
         engines.stop()
