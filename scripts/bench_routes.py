@@ -7,8 +7,9 @@
 Makes a random Llama of about 110M parameters in bfloat16 (or takes --base), trains nothing, but gives each method's
 adapter weights that are not zero. One engine serves the base, a second one a method; both stay up and answer 64
 prompts with 64 new tokens by turns, so that a change in the machine's load meets both. Methods that are merged follow
-each other in one engine (`reload_weights`); where the graph differs, one is started and warmed up. Where a method puts virtual
-tokens before a prompt, the base's prompts are longer by as many. Prints ours, base and the median of the ratios; JSON.
+each other in one engine (`reload_weights`); where the graph differs, one is started and warmed up. Where a method puts
+virtual tokens before a prompt, the base's prompts are longer by as many. Prints ours, base and the median of the
+ratios; JSON.
 
 --check compares greedy answers in float32 with those of transformers and peft: identical token ids, or a first
 difference at two logits at most 1e-4 apart. It also says how many answers are not the base's, since an adapter that
