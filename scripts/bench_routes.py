@@ -58,6 +58,7 @@ def start(base: Path, route_engine: dict[str, Any], options: argparse.Namespace,
         "enforce_eager": not options.compiled,
         "kv_cache_memory_bytes": KV_CACHE_BYTES,
         "max_model_len": 2 * (PROMPT_TOKENS + NEW_TOKENS),
+        "tensor_parallel_size": options.tensor_parallel,
     }
     return LLM(**with_route(arguments, route_engine))
 
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--repeats", type=int, default=5, help="timed turns of each engine")
     parser.add_argument("--compiled", action="store_true", help="let vLLM compile")
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="processes that share each layer")
     parser.add_argument("--check", action="store_true", help="compare answers instead of speed")
     parser.add_argument("--output", type=Path, default=Path("bench_routes.json"))
     parser.add_argument("--missing", action="store_true", help="keep what --output holds, and add what it lacks")
