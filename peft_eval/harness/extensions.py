@@ -43,7 +43,7 @@ def extend_all() -> None:
 
 
 def extend_command(module: ModuleType) -> None:
-    """Lets `lm_eval` print a user's error as one line and end with exit code 2."""
+    """Lets `lm_eval` print a user's error, an unknown task too, as one line and end with exit code 2."""
     execute = module.HarnessCLI.execute
 
     @functools.wraps(execute)
@@ -54,6 +54,11 @@ def extend_command(module: ModuleType) -> None:
             for line in str(error).splitlines():
                 print(f"error: {line}", file=sys.stderr)
             sys.exit(error.exit_code)
+        except ValueError as error:
+            if not str(error).startswith("Tasks not found: "):
+                raise
+            print(f"error: --tasks: {error} (`peft-eval suites` and `lm_eval ls tasks` list them)", file=sys.stderr)
+            sys.exit(PeftEvalError.exit_code)
 
     module.HarnessCLI.execute = execute_and_report
 
@@ -122,6 +127,8 @@ def _replace(module: ModuleType, theirs: str, our_module: str, our_class: str, *
 
 def extend_task_manager(module: ModuleType) -> None:
     """Adds every suite's folder to the tasks that lm-eval knows; a user's `--include_path` still wins."""
+    from peft_eval.harness.members import find_members
+
     build = module.TaskManager.__init__
 
     @functools.wraps(build)
@@ -133,3 +140,4 @@ def extend_task_manager(module: ModuleType) -> None:
         build(self, verbosity, [*suites, *given] or None, include_defaults, metadata)
 
     module.TaskManager.__init__ = build_with_suites
+    find_members(module.TaskManager)
