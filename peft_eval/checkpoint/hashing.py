@@ -28,22 +28,32 @@ def file_sha256(path: Path) -> str:
 
 
 def _cached_sha256(path: Path) -> str:
-    real = path.resolve()
-    status = real.stat()
-    key = hashlib.sha256(f"{real}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}".encode()).hexdigest()
-    entry = user_cache_path("peft_eval") / "hashes" / key
+    entry = _cache_entry(path)
     try:
-        return json.loads(entry.read_text())
+        return str(json.loads(entry.read_text()))
     except (OSError, ValueError):
-        digest = file_sha256(real)
+        digest = file_sha256(path)
+    remember_sha256(path, digest)
+    return digest
+
+
+def remember_sha256(path: Path, digest: str) -> None:
+    """Keeps the hash of a file for the next time that it is asked for, while the file stays as it is."""
+    entry = _cache_entry(path)
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = entry.with_name(f"{key}.{os.getpid()}")
+        temporary = entry.with_name(f"{entry.name}.{os.getpid()}")
         temporary.write_text(json.dumps(digest))
         temporary.replace(entry)
     except OSError:
         pass  # a read-only or full cache costs time, not correctness
-    return digest
+
+
+def _cache_entry(path: Path) -> Path:
+    real = path.resolve()
+    status = real.stat()
+    key = hashlib.sha256(f"{real}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}".encode()).hexdigest()
+    return user_cache_path("peft_eval") / "hashes" / key
 
 
 def joint_sha256(digests: Iterable[str]) -> str:

@@ -115,6 +115,22 @@ class TrainingRecord(_Part):
     losses: list[tuple[int, float]]
 
 
+class MergeRecord(_Part):
+    """How a whole model was made from a checkpoint by `peft-eval merge`; the base is `Manifest.base`.
+
+    Attributes:
+        checkpoint: the checkpoint as it was named.
+        checkpoint_sha256: its hash (see `peft_eval.checkpoint.reading.Checkpoint.sha256`).
+        dtype: precision that was asked for; `auto` kept each tensor's own.
+        proof: what was read back and compared before the folder was called done.
+    """
+
+    checkpoint: str
+    checkpoint_sha256: str
+    dtype: str
+    proof: dict[str, Any]
+
+
 class FileRecord(_Part):
     """Size and hash of one file of the checkpoint."""
 
@@ -133,6 +149,7 @@ class Manifest(_Part):
     data: DataRecord | None = None
     text: TextRecord = Field(default_factory=TextRecord)
     training: TrainingRecord | None = None
+    merged: MergeRecord | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "Train a checkpoint: one method, one base, one source of data.",
     "eval": "Evaluate a checkpoint as lm_eval does, without the import hook.",
     "compare": "Compare two models on the same questions: difference, interval, corrected p-value.",
+    "merge": "Write base + adapter as a plain model folder, merged tensor by tensor.",
     "data": "Fetch instruction data and look at it.",
     "doctor": "Check this environment, and a checkpoint if one is named.",
     "suites": "List the evaluation suites.",

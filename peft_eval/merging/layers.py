@@ -43,6 +43,11 @@ class AdaptedLayer:
         """The base's names of the tensors that merging may change."""
         return [f"{self.name}.{leaf}" for leaf in self.leaves]
 
+    @property
+    def needs_its_surroundings(self) -> bool:
+        """Whether its forward pass is that of the whole module around the parameter."""
+        return isinstance(self.layer, ParamWrapper)
+
     @torch.no_grad()
     def merge(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns the layer's merged parameters in float32, by leaf name.
@@ -81,10 +86,11 @@ class RebuiltLayer(AdaptedLayer):
     @torch.no_grad()
     def merge(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns the layer's merged parameters in float32, by leaf name."""
-        fresh = self._rebuilt(values)
+        fresh = self.rebuilt(values)
         return AdaptedLayer(self.name, fresh, self.leaves).merge(values)
 
-    def _rebuilt(self, values: dict[str, torch.Tensor]) -> Any:
+    def rebuilt(self, values: dict[str, torch.Tensor]) -> Any:
+        """Returns peft's wrapper of the layer around real parameters."""
         skeleton: Skeleton = self.skeleton
         module = copy.deepcopy(self.layer.get_base_layer())
         for leaf, value in values.items():
@@ -182,24 +188,40 @@ def _problem(one: AdaptedLayer) -> str | None:
         merged = one.merge(values)
     except (NotImplementedError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         return next(iter(str(error).splitlines()), "") or f"{type(one.layer).__name__} does not merge"
-    if isinstance(one.layer, ParamWrapper):
-        return None  # its forward pass needs the whole module around the parameter
-    inputs = _inputs(base, generator)
+    if one.needs_its_surroundings:
+        return None
+    distance = distance_to_unmerged(one, values, merged)
+    if distance > _TOLERANCE:
+        return f"a merged {type(one.layer).__name__} differs from the unmerged one by {distance:.1e}"
+    return None
+
+
+@torch.no_grad()
+def distance_to_unmerged(one: AdaptedLayer, values: dict[str, torch.Tensor], merged: dict[str, torch.Tensor]) -> float:
+    """Returns how far merged parameters are from the layer's own forward pass, relative to its largest output.
+
+    Args:
+        one: the layer; what it computes with the base's parameters is what is right.
+        values: the base's parameters by leaf name.
+        merged: those of them that merging changed, or that came new.
+    """
+    base = one.layer.get_base_layer()
+    inputs = _inputs(base, torch.Generator().manual_seed(0))
     before = {leaf: getattr(base, leaf) for leaf in {*values, *merged}}
     try:
-        for leaf, value in values.items():
-            setattr(base, leaf, nn.Parameter(value, requires_grad=False))
+        _put(base, values)
         unmerged = one.layer(inputs)
-        for leaf, value in {**values, **merged}.items():
-            setattr(base, leaf, nn.Parameter(value, requires_grad=False))
+        _put(base, {**values, **merged})
         served = base(inputs)
     finally:
         for leaf, value in before.items():
             setattr(base, leaf, value)
-    distance = (served - unmerged).abs().max() / unmerged.abs().max().clamp_min(1e-9)
-    if distance > _TOLERANCE:
-        return f"a merged {type(one.layer).__name__} differs from the unmerged one by {distance:.1e}"
-    return None
+    return float((served - unmerged).abs().max() / unmerged.abs().max().clamp_min(1e-9))
+
+
+def _put(base: Any, values: dict[str, torch.Tensor]) -> None:
+    for leaf, value in values.items():
+        setattr(base, leaf, nn.Parameter(value.float(), requires_grad=False))
 
 
 def _inputs(base: Any, generator: torch.Generator) -> torch.Tensor:

@@ -11,6 +11,8 @@ adapter changed only one of two tied ends. Its config then differs too: see `con
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,11 @@ from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
 from peft_eval.checkpoint.reading import ADAPTER_CONFIG, read_json
 from peft_eval.errors import CheckpointError, RouteError
 from peft_eval.merging.biases import room_for_biases
-from peft_eval.merging.layers import AdaptedLayer, adapted_layers
+from peft_eval.merging.layers import AdaptedLayer, RebuiltLayer, adapted_layers, distance_to_unmerged
+from peft_eval.merging.low_rank import LowRankChange
 from peft_eval.merging.obstacles import merge_obstacle
-from peft_eval.merging.skeleton import adapted_skeleton, base_tensor_shapes, read_base_tensor
+from peft_eval.merging.skeleton import ADAPTER, adapted_skeleton, base_tensor_shapes
+from peft_eval.merging.tensor_files import stored_tensors
 
 __all__ = ["AdapterMerger", "base_tensor_shapes", "merge_obstacle"]
 
@@ -56,7 +60,8 @@ class AdapterMerger:
             raise RouteError(f"cannot be merged: {obstacle}", place=str(adapter_folder))
         self._skeleton = adapted_skeleton(adapter_folder, base_folder)
         self._quantised = self._skeleton.quantised
-        self._shapes = base_tensor_shapes(base_folder)
+        self._stored = stored_tensors(base_folder)
+        self._shapes = {name: tensor.shape for name, tensor in self._stored.items()}
         self._saved = dict(self._skeleton.saved)
         self._layers: dict[str, AdaptedLayer] = {}
         try:
@@ -89,20 +94,74 @@ class AdapterMerger:
             return seen.to(tensor.dtype)
         return self._merged(name, seen).to(device=tensor.device, dtype=self._dtype or tensor.dtype)
 
-    def extra_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yields the merged model's tensors that the base has not, in the dtype of merged tensors.
+    def low_rank_change(self, name: str) -> LowRankChange | None:
+        """Returns the base's tensor's change as W + s·B·A, None if it has none or another form."""
+        layer = self._layers.get(name)
+        if layer is None or type(layer) is not AdaptedLayer or name in self._saved or self._quantised:
+            return None
+        return LowRankChange.of(layer.layer, ADAPTER) if name == f"{layer.name}.weight" else None
 
-        What merging the others did not bring along is made from tensors read from the base's folder.
+    def leaves_alone(self, name: str) -> bool:
+        """Tells whether merging passes the base's tensor on as it is."""
+        if name not in self.targets:
+            return True
+        layer = self._layers.get(name)
+        beside = name.rpartition(".")[2] == "bias" and layer is not None and name not in self._saved
+        return beside and self.low_rank_change(f"{name.removesuffix('bias')}weight") is not None
+
+    @property
+    def merged_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of the merged model's tensors: the base's in the order of its files, then the extra ones."""
+        whole = {name: tuple(tensor.shape) for name, tensor in self._saved.items()}
+        return {**{name: whole.get(name, shape) for name, shape in self._shapes.items()}, **self._extra_shapes}
+
+    @property
+    def extra_dtype(self) -> torch.dtype:
+        """Dtype of the tensors that the base has not."""
+        return self._dtype or next(iter(self._stored.values())).dtype
+
+    @property
+    def layers(self) -> list[AdaptedLayer]:
+        """The layers that merging changes, in the order of the model."""
+        return list({layer.name: layer for layer in self._layers.values()}.values())
+
+    @property
+    def replaced(self) -> dict[str, torch.Tensor]:
+        """Tensors of the merged model that the adapter brings whole."""
+        return {name: tensor for name, tensor in self._saved.items() if name not in self._layers}
+
+    def distance_to_unmerged(self, layer: AdaptedLayer, merged: dict[str, torch.Tensor]) -> float | None:
+        """Returns how far a layer's merged parameters are from its unmerged forward pass, relative to its outputs.
+
+        Args:
+            layer: one of `layers`.
+            merged: its merged parameters by leaf name, as they were stored.
+
+        Returns:
+            The distance; None for a layer whose forward pass needs more than itself.
         """
-        for name, shape in self._extra_shapes.items():
-            if name in self._layers or name in self._saved or name == self._skeleton.head:
-                tensor = self._extras.pop(name, None)
-                if tensor is None:
-                    tensor = self._merged(name, self._of_base(name))
-            else:
-                tensor = torch.zeros(shape)
-            like = self._dtype or read_base_tensor(self._base_folder, next(iter(self._shapes))).dtype
-            yield name, tensor.to(like)
+        if layer.needs_its_surroundings:
+            return None
+        values = self._values_of(layer, {})
+        if isinstance(layer, RebuiltLayer):
+            layer = AdaptedLayer(layer.name, layer.rebuilt(values), layer.leaves)
+        # A copy, since layers such as HiRA's keep what they computed.
+        return distance_to_unmerged(dataclasses.replace(layer, layer=copy.deepcopy(layer.layer)), values, merged)
+
+    def extra_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yields the merged model's tensors that the base has not, in the dtype of merged tensors."""
+        for name in self._extra_shapes:
+            yield name, self.extra_tensor(name)
+
+    def extra_tensor(self, name: str) -> torch.Tensor:
+        """Returns one of them; what merging did not bring along is made from tensors read from the base's folder."""
+        if name in self._layers or name in self._saved or name == self._skeleton.head:
+            tensor = self._extras.pop(name, None)
+            if tensor is None:
+                tensor = self._merged(name, self._of_base(name))
+        else:
+            tensor = torch.zeros(self._extra_shapes[name])
+        return tensor.to(self.extra_dtype)
 
     def merged(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields the merged model's tensors as the base's stream by, then those that the base has not.
@@ -130,14 +189,7 @@ class AdapterMerger:
             return kept
         if name in self._ready:
             return self._ready.pop(name)
-        base = layer.layer.get_base_layer()
-        values = {}
-        for leaf in {*layer.leaves, *(key for key, _ in base.named_parameters(recurse=False))}:
-            full = f"{layer.name}.{leaf}"
-            value = self._saved.get(full, tensor if full == name else self._of_base(full))
-            if value is not None:
-                values[leaf] = value
-        outcome = layer.merge(values)
+        outcome = layer.merge(self._values_of(layer, {name: tensor}))
         self._ready = {}
         for leaf, value in outcome.items():
             full = f"{layer.name}.{leaf}"
@@ -147,13 +199,24 @@ class AdapterMerger:
                 self._ready[full] = value
         return outcome[name.removeprefix(f"{layer.name}.")]
 
+    def _values_of(self, layer: AdaptedLayer, known: dict[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+        """Returns a layer's parameters before merging by leaf name; those not known are read from the base's folder."""
+        base = layer.layer.get_base_layer()
+        values = {}
+        for leaf in {*layer.leaves, *(key for key, _ in base.named_parameters(recurse=False))}:
+            full = f"{layer.name}.{leaf}"
+            value = self._saved[full] if full in self._saved else known[full] if full in known else self._of_base(full)
+            if value is not None:
+                values[leaf] = value
+        return values
+
     def _of_base(self, name: str) -> torch.Tensor | None:
         """Reads a tensor of the base as training saw it; the tied output layer's is the embeddings'. None: no such."""
         if name == self._skeleton.head and name not in self._shapes and self._skeleton.tied:
             name = self._skeleton.embedding
         if name not in self._shapes:
             return None
-        tensor = read_base_tensor(self._base_folder, name)
+        tensor = self._stored[name].read()
         return self._quantised.seen(name, tensor) if self._quantised else tensor
 
     def _plan_extras(self) -> dict[str, tuple[int, ...]]:

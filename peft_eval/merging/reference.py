@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,14 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from peft_eval.checkpoint.architecture import is_encoder_decoder, model_class
+from peft_eval.checkpoint.hashing import tokenizer_sha256
 from peft_eval.merging.merger import AdapterMerger, base_tensor_shapes
 from peft_eval.merging.quantised import quantised_base
 from peft_eval.methods.tuner import register_all
 
+# Logit distance between merged and unmerged model, relative to the largest logit, by dtype of the merged weights.
+# float32: the acceptance bound of the design. The others: rounding of weights, about a hundred times their epsilon.
+MERGE_BOUNDS = {"float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
 _FLOAT32_PARAMETERS = 1_000_000_000
 _PROMPT_TOKENS = 64
 PROBE_PROMPTS = (
@@ -82,13 +87,21 @@ class Reference:
 
 
 def probe_prompt_ids(tokenizer_folder: Path) -> list[list[int]]:
-    """Returns the probe prompts as token ids, at most 64 each, with the tokenizer's own special tokens."""
+    """Returns the probe prompts as token ids, at most 64 each, with the tokenizer's own special tokens.
+
+    A folder without a tokenizer gives random tokens of its vocabulary, always the same.
+    """
+    if tokenizer_sha256(tokenizer_folder) is None:
+        rows = AutoConfig.from_pretrained(tokenizer_folder).get_text_config().vocab_size
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(rows, (len(PROBE_PROMPTS), _PROMPT_TOKENS), generator=generator).tolist()
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     return [tokenizer(text).input_ids[:_PROMPT_TOKENS] for text in PROBE_PROMPTS]
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Any:
+def quiet_transformers() -> Iterator[None]:
+    """Hides transformers' progress bars for a while."""
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -99,7 +112,8 @@ def _quiet_transformers() -> Any:
 
 
 @torch.inference_mode()
-def _logits(model: Any, prompt_ids: list[list[int]]) -> list[torch.Tensor]:
+def logits_of(model: Any, prompt_ids: list[list[int]]) -> list[torch.Tensor]:
+    """Returns a model's logits for each prompt, float32 (tokens, vocabulary)."""
     # With virtual tokens there are logits for them too, before the prompt's own.
     if is_encoder_decoder(model.config):
         # Encoder and decoder both read the prompt: an adapter in either shows.
@@ -124,7 +138,7 @@ def reference_logits(
     small = sum(torch.Size(shape).numel() for shape in shapes.values()) < _FLOAT32_PARAMETERS
     prompt_ids = probe_prompt_ids(tokenizer_folder)
     register_all()
-    with _quiet_transformers():
+    with quiet_transformers():
         kind = model_class(AutoConfig.from_pretrained(base_folder))
         model = kind.from_pretrained(base_folder, dtype=torch.float32 if small else "auto").eval()
         on_disk = {}
@@ -132,14 +146,14 @@ def reference_logits(
             on_disk = {name: weight.clone() for name, weight in model.named_parameters() if name in quantised.names}
             quantised.apply(model)
         adapted = PeftModel.from_pretrained(model, str(adapter_folder)).eval()
-    unmerged = _logits(adapted, prompt_ids)
+    unmerged = logits_of(adapted, prompt_ids)
     with adapted.disable_adapter():
-        base = _logits(adapted, prompt_ids)
+        base = logits_of(adapted, prompt_ids)
     merged = None
     if served_dtype is not None:
         merger = AdapterMerger(adapter_folder, base_folder, dtype=served_dtype)
         plain = _merged_model(adapted.unload(), merger, on_disk)
-        merged = _logits(plain, prompt_ids)
+        merged = logits_of(plain, prompt_ids)
     return Reference(prompt_ids, base, unmerged, merged, dtype="float32" if small else str(model.dtype)[6:])
 
 

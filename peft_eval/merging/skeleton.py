@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig
@@ -19,6 +18,7 @@ from peft_eval.checkpoint.architecture import model_class
 from peft_eval.checkpoint.reading import ADAPTER_WEIGHTS
 from peft_eval.errors import BaseMismatchError, CheckpointError
 from peft_eval.merging.quantised import QuantisedBase, quantised_base
+from peft_eval.merging.tensor_files import stored_tensors
 from peft_eval.methods.tuner import register_all
 
 ADAPTER = "default"
@@ -58,26 +58,7 @@ class Skeleton:
 
 def base_tensor_shapes(base_folder: Path) -> dict[str, tuple[int, ...]]:
     """Returns name and shape of every tensor in a model folder, from the files' headers alone."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(base_folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (safe_open is no mapping)
-                shapes[name] = tuple(opened.get_slice(name).get_shape())
-    return shapes
-
-
-def read_base_tensor(base_folder: Path, name: str) -> torch.Tensor:
-    """Reads one tensor of a model folder.
-
-    Raises:
-        CheckpointError: no file of the folder holds it.
-    """
-    for file in sorted(base_folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            if name in opened.keys():  # noqa: SIM118
-                tensor: torch.Tensor = opened.get_tensor(name)
-                return tensor
-    raise CheckpointError(f"the base's files hold no {name}", place=str(base_folder))
+    return {name: tensor.shape for name, tensor in stored_tensors(base_folder).items()}
 
 
 def weightless_model(base_folder: Path, **overrides: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reading and writing safetensors one tensor at a time, through plain file reads instead of a memory map.
+"""Safetensors files as places of bytes: where each tensor stands in a model's files, and where it will in new ones.
 
 The format (github.com/huggingface/safetensors): eight bytes of header length, the header as JSON, then the tensors'
 bytes. The library's writer wants a file's tensors in memory together, and its reader maps the file, whose pages then
@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import torch
 
+from peft_eval.errors import CheckpointError
+
 INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -33,7 +35,8 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_COPY_BYTES = 1 << 24
+# Where a file's tensors begin: a block of the disk, so that large reads and writes meet its borders.
+_ALIGNMENT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +61,47 @@ class StoredTensor:
 
     def read(self) -> torch.Tensor:
         """Reads the tensor into memory of its own."""
-        buffer = bytearray(self.bytes)
-        with self.file.open("rb", buffering=0) as file:
-            file.seek(self.start)
-            view = memoryview(buffer)
-            done = 0
-            while done < self.bytes:
-                count = file.readinto(view[done:])
-                if not count:
-                    raise OSError(f"{self.file} ends inside {self.name}")
-                done += count
-        flat = torch.frombuffer(buffer, dtype=self.dtype) if self.bytes else torch.empty(0, dtype=self.dtype)
-        return flat.reshape(self.shape)
+        flat = torch.empty(self.bytes, dtype=torch.uint8)
+        self.read_into(flat, 0)
+        return flat.view(self.dtype).reshape(self.shape)
 
-    def copy_to(self, target: BinaryIO) -> None:
-        """Appends the tensor's bytes to an unbuffered file as they are, in the kernel where it can do so."""
-        with self.file.open("rb", buffering=0) as source:
-            start, left = self.start, self.bytes
-            while left:
-                try:
-                    count = os.copy_file_range(source.fileno(), target.fileno(), left, start)
-                except OSError:  # another file system, or one that cannot
-                    source.seek(start)
-                    count = _write_all(target, source.read(min(left, _COPY_BYTES)))
+    def read_into(self, buffer: torch.Tensor, first: int) -> None:
+        """Fills a buffer of bytes with the tensor's own, from its byte `first` on.
+
+        Raises:
+            CheckpointError: the file ends before.
+        """
+        view, position = buffer.numpy().data, self.start + first
+        descriptor = os.open(self.file, os.O_RDONLY)
+        try:
+            while view:
+                count = os.preadv(descriptor, [view], position)
                 if not count:
-                    raise OSError(f"{self.file} ends inside {self.name}")
-                start, left = start + count, left - count
+                    raise CheckpointError(f"it ends inside {self.name}", place=str(self.file))
+                view, position = view[count:], position + count
+        finally:
+            os.close(descriptor)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Returns a model folder's safetensors files: those that transformers would read where there are others too.
+
+    Raises:
+        CheckpointError: the index names a file that is not there, or is no index.
+    """
+    index = folder / INDEX_NAME
+    if (folder / SINGLE_NAME).is_file():
+        return [folder / SINGLE_NAME]
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors"))
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError("not an index of weights", place=str(index)) from error
+    for name in names:
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{name} is missing", place=str(folder), remedy="fetch it again")
+    return [folder / name for name in names]
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -93,27 +111,43 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         folder: a folder with `*.safetensors`.
 
     Raises:
-        ValueError: a header that cannot be read or a dtype that is not known; the file is named.
+        CheckpointError: there are none, a file is not whole, or holds a dtype that is not known.
     """
     found: list[StoredTensor] = []
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as opened:
-            try:
-                (length,) = struct.unpack("<Q", opened.read(8))
-                header = json.loads(opened.read(length))
-            except (struct.error, ValueError, OverflowError, MemoryError) as error:
-                raise ValueError(f"{file}: not a safetensors file: {error}") from error
+    for file in weight_files(folder):
+        header, first = _read_header(file)
+        size = file.stat().st_size
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
             if entry["dtype"] not in DTYPES:
-                raise ValueError(f"{file}: {name} has dtype {entry['dtype']}, which is not known here")
+                raise CheckpointError(f"{name} has dtype {entry['dtype']}, which is not known here", place=str(file))
             begin, end = entry["data_offsets"]
-            found.append(
-                StoredTensor(name, DTYPES[entry["dtype"]], tuple(entry["shape"]), file, 8 + length + begin, end - begin)
-            )
+            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+            if first + end > size or end - begin != torch.Size(shape).numel() * dtype.itemsize:
+                raise CheckpointError(f"it ends inside {name}", place=str(file), remedy="fetch it again")
+            found.append(StoredTensor(name, dtype, shape, file, first + begin, end - begin))
+    if not found:
+        raise CheckpointError(
+            "there are no weights (*.safetensors)", place=str(folder), remedy="save it with safe_serialization=True"
+        )
     found.sort(key=lambda tensor: (tensor.file, tensor.start))
     return {tensor.name: tensor for tensor in found}
+
+
+def _read_header(file: Path) -> tuple[dict[str, dict], int]:
+    """Returns a file's header and where its tensors begin."""
+    with file.open("rb") as opened:
+        try:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            if length > file.stat().st_size:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(opened.read(length))
+            if not isinstance(header, dict):
+                raise ValueError("its header is no JSON object")
+        except (struct.error, ValueError) as error:
+            raise CheckpointError(f"not a safetensors file: {error}", place=str(file)) from error
+    return header, 8 + length
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +164,34 @@ class PlannedTensor:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
-def plan_shards(tensors: Iterable[PlannedTensor], shard_bytes: int) -> list[list[PlannedTensor]]:
-    """Deals tensors into files of at most `shard_bytes` each, in order; a larger tensor gets a file of its own."""
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file that will be written."""
+
+    name: str
+    tensors: tuple[PlannedTensor, ...]
+
+    def header(self) -> bytes:
+        """Returns what stands before the tensors, which follow one another in order."""
+        content: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        position = 0
+        for tensor in self.tensors:
+            content[tensor.name] = {
+                "dtype": NAMES[tensor.dtype],
+                "shape": list(tensor.shape),
+                "data_offsets": [position, position + tensor.bytes],
+            }
+            position += tensor.bytes
+        text = json.dumps(content, separators=(",", ":")).encode()
+        text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+        return struct.pack("<Q", len(text)) + text
+
+
+def plan_files(tensors: Iterable[PlannedTensor], shard_bytes: int) -> list[PlannedFile]:
+    """Deals tensors into files as transformers does: in order, at most `shard_bytes` each.
+
+    A larger tensor gets a file of its own.
+    """
     shards: list[list[PlannedTensor]] = [[]]
     room = shard_bytes
     for tensor in tensors:
@@ -140,71 +200,26 @@ def plan_shards(tensors: Iterable[PlannedTensor], shard_bytes: int) -> list[list
             room = shard_bytes
         shards[-1].append(tensor)
         room -= tensor.bytes
-    return shards
-
-
-def write_shards(
-    folder: Path, shards: list[list[PlannedTensor]], values: Iterator[torch.Tensor | StoredTensor]
-) -> None:
-    """Writes a model's files in Hugging Face's layout, tensor by tensor.
-
-    Args:
-        folder: an existing folder.
-        shards: what each file holds.
-        values: the numbers, in the same order; a `StoredTensor` is copied from its file as it is.
-
-    Raises:
-        ValueError: a value's dtype or size is not what was planned.
-    """
-    names = shard_names(len(shards))
-    weight_map: dict[str, str] = {}
-    for name, shard in zip(names, shards, strict=True):
-        with (folder / name).open("wb", buffering=0) as file:
-            _write_all(file, _header(shard))
-            for planned in shard:
-                _append(file, planned, next(values))
-                weight_map[planned.name] = name
-    if len(names) > 1:
-        total = sum(tensor.bytes for shard in shards for tensor in shard)
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        (folder / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return [PlannedFile(name, tuple(shard)) for name, shard in zip(shard_names(len(shards)), shards, strict=True)]
 
 
 def shard_names(count: int) -> list[str]:
     """Returns the names that transformers gives to a model's files."""
     if count == 1:
-        return ["model.safetensors"]
+        return [SINGLE_NAME]
     return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
-def _header(tensors: list[PlannedTensor]) -> bytes:
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    position = 0
-    for tensor in tensors:
-        header[tensor.name] = {
-            "dtype": NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [position, position + tensor.bytes],
-        }
-        position += tensor.bytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight
-    return struct.pack("<Q", len(text)) + text
-
-
-def _append(file: BinaryIO, planned: PlannedTensor, value: torch.Tensor | StoredTensor) -> None:
-    size = value.bytes if isinstance(value, StoredTensor) else value.numel() * value.dtype.itemsize
-    if value.dtype != planned.dtype or size != planned.bytes:
-        raise ValueError(f"{planned.name} was planned as {planned.bytes} bytes of {planned.dtype}")
-    if isinstance(value, StoredTensor):
-        value.copy_to(file)
-    else:
-        _write_all(file, value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _write_all(file: BinaryIO, content: Any) -> int:
-    view = memoryview(content).cast("B")
-    left = view
-    while left:
-        left = left[file.write(left) :]
-    return len(view)
+def write_index(folder: Path, files: list[PlannedFile]) -> None:
+    """Writes which file holds which tensor, as transformers does; nothing where one file holds all."""
+    if len(files) == 1:
+        return
+    tensors = [tensor for file in files for tensor in file.tensors]
+    index = {
+        "metadata": {
+            "total_parameters": sum(torch.Size(tensor.shape).numel() for tensor in tensors),
+            "total_size": sum(tensor.bytes for tensor in tensors),
+        },
+        "weight_map": dict(sorted((tensor.name, file.name) for file in files for tensor in file.tensors)),
+    }
+    (folder / INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from peft_eval.merging.reference import Distance, Reference
 
 _TOP_TOKENS = 20  # vLLM's own limit on returned log-probabilities
-# Logit distance between merged and unmerged model, relative to the largest logit, by dtype of the merged weights.
-# float32: the acceptance bound of the design. The others: rounding of weights, about a hundred times their epsilon.
-_MERGE_BOUNDS = {"float32": 1e-5, "bfloat16": 0.5, "float16": 0.1}
 # In float32 an engine's distance to what it should serve is rounding; of its distance to the base, this share is not.
 _PART_OF_EFFECT = 0.1
 _FLOAT32_ROUNDING = 1e-4
@@ -79,7 +76,9 @@ def prove_effect(reference: Reference, place: str, merged_dtype: str | None) -> 
         )
     merge = reference.merge_distance
     relative = merge.largest / reference.largest_logit if merge else None
-    bound = _MERGE_BOUNDS.get(merged_dtype or "")
+    from peft_eval.merging.reference import MERGE_BOUNDS  # brings torch, which this module's importers may do without
+
+    bound = MERGE_BOUNDS.get(merged_dtype or "")
     if relative is not None and bound is not None and relative > bound:
         raise ProbeError(
             f"merged and unmerged model differ by {relative:.2e} of the largest logit, more than {bound:g}",
