@@ -44,6 +44,10 @@ class CheckpointError(PeftEvalError):
     """A checkpoint that is missing, half-written, damaged or unsafe."""
 
 
+class DivergenceError(PeftEvalError):
+    """A training run whose loss or weights became NaN or infinite."""
+
+
 class BaseMismatchError(CheckpointError):
     """A checkpoint and a base model that do not belong together."""
 

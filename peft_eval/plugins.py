@@ -49,10 +49,19 @@ def _package_of(plugin: Any) -> str:
 
 
 def _named(hook: str, kind: str, name_of: Callable[[Any], str]) -> dict[str, Any]:
+    implementations = getattr(manager().hook, hook).get_hookimpls()
+    return dict(_collected(kind, name_of, tuple((one.function, one.plugin) for one in implementations)))
+
+
+@functools.lru_cache(maxsize=16)
+def _collected(
+    kind: str, name_of: Callable[[Any], str], implementations: tuple[tuple[Callable[[], Iterable[Any]], Any], ...]
+) -> dict[str, Any]:
+    """Returns what the implementations of a hook offer, by name; asked once for the same plugins."""
     found: dict[str, tuple[Any, str]] = {}
-    for implementation in getattr(manager().hook, hook).get_hookimpls():
-        package = _package_of(implementation.plugin)
-        for item in implementation.function():
+    for function, plugin in implementations:
+        package = _package_of(plugin)
+        for item in function():
             name = name_of(item)
             if name in found:
                 raise PluginError(
@@ -61,6 +70,14 @@ def _named(hook: str, kind: str, name_of: Callable[[Any], str]) -> dict[str, Any
                 )
             found[name] = (item, package)
     return {name: item for name, (item, _) in sorted(found.items())}
+
+
+def _own_name(item: Any) -> str:
+    return str(item.name)
+
+
+def _folder_name(folder: Any) -> str:
+    return Path(folder).name
 
 
 class MethodTable(dict[str, "Method"]):
@@ -83,17 +100,17 @@ class MethodTable(dict[str, "Method"]):
 
 def methods() -> MethodTable:
     """Returns every method by name."""
-    return MethodTable(_named("peft_eval_methods", "method", lambda method: method.name))
+    return MethodTable(_named("peft_eval_methods", "method", _own_name))
 
 
 def datasets() -> dict[str, DataSource]:
     """Returns every data source by name."""
-    return _named("peft_eval_datasets", "data source", lambda source: source.name)
+    return _named("peft_eval_datasets", "data source", _own_name)
 
 
 def suites() -> dict[str, Path]:
     """Returns every suite's folder by the folder's name."""
-    return _named("peft_eval_suites", "suite", lambda folder: Path(folder).name)
+    return _named("peft_eval_suites", "suite", _folder_name)
 
 
 def pick(kind: str, name: str, known: dict[str, Any], *, place: str | None = None) -> Any:

@@ -27,6 +27,11 @@ def split_revision(reference: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+def is_local(reference: str) -> bool:
+    """Tells whether a reference is found on this machine, without asking a hub."""
+    return reference.startswith("zoo:") or Path(reference).expanduser().is_dir()
+
+
 def resolve_folder(reference: str, *, revision: str | None = None) -> Path:
     """Returns the local folder that a reference stands for, fetching it from the hub if need be.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES, file_sha256
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, FileRecord, Manifest
 from peft_eval.checkpoint.plain_lora import as_plain_lora
-from peft_eval.errors import CheckpointError
+from peft_eval.errors import CheckpointError, DivergenceError
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,7 @@ def save_adapter(
             leaves out what only training needs, as the network behind P-tuning's prompts.
 
     Raises:
-        CheckpointError: a weight is NaN or infinite.
+        DivergenceError: a weight is NaN or infinite.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -205,7 +205,7 @@ def save_full(
         state_dict: the model's weights where they had to be gathered from several processes.
 
     Raises:
-        CheckpointError: a weight is NaN or infinite.
+        DivergenceError: a weight is NaN or infinite.
     """
     from transformers import GenerationConfig
 
@@ -236,11 +236,11 @@ def check_finite(weights: dict[str, torch.Tensor]) -> None:
     """Refuses weights that are NaN or infinite.
 
     Raises:
-        CheckpointError: naming up to five of them.
+        DivergenceError: naming up to five of them.
     """
     bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
-        raise CheckpointError(
+        raise DivergenceError(
             f"{len(bad)} trained tensors hold NaN or infinity: {', '.join(bad[:5])}",
             remedy="train again with a lower --learning-rate; nothing was written",
         )

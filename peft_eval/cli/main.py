@@ -21,9 +21,10 @@ from peft_eval.errors import ManyErrors, PeftEvalError, unknown_name
 
 COMMANDS = {
     "train": "Train a checkpoint: one method, one base, one source of data.",
-    "eval": "Evaluate a checkpoint as lm_eval does, without the import hook.",
+    "eval": "Evaluate checkpoints as lm_eval does: one, or many in one engine.",
     "compare": "Compare two models on the same questions: difference, interval, corrected p-value.",
     "merge": "Write base + adapter as a plain model folder, merged tensor by tensor.",
+    "study": "Run a grid of methods, sizes, learning rates, tasks and seeds from one file.",
     "data": "Fetch instruction data and look at it.",
     "doctor": "Check this environment, and a checkpoint if one is named.",
     "suites": "List the evaluation suites.",

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from peft_eval.errors import PeftEvalError
+from peft_eval.errors import DivergenceError
 from peft_eval.training.batches import Plan
 
 
@@ -53,14 +53,14 @@ class Progress(TrainerCallback):
         """Shows the loss.
 
         Raises:
-            PeftEvalError: the loss is NaN or infinite.
+            DivergenceError: the loss is NaN or infinite.
         """
         loss = (logs or {}).get("loss")
         if loss is None:
             return
         if not math.isfinite(loss):
             self.bar.close()
-            raise PeftEvalError(
+            raise DivergenceError(
                 f"the loss became {loss} at step {state.global_step}",
                 remedy="lower --learning-rate, or use --dtype float32; nothing was written",
             )

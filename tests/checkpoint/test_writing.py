@@ -21,7 +21,7 @@ from peft_eval.checkpoint.writing import (
     scratch_of,
     whole_or_nothing,
 )
-from peft_eval.errors import CheckpointError
+from peft_eval.errors import CheckpointError, DivergenceError
 from tests.tiny import tiny_llama
 
 MANIFEST = Manifest(
@@ -108,12 +108,12 @@ def test_the_manifest_records_every_file(tmp_path):
 def test_weights_that_are_no_numbers_are_refused(adapted, base, tmp_path):
     with torch.no_grad():
         adapted.base_model.model.model.layers[1].self_attn.q_proj.lora_A["default"].weight[0, 0] = float("nan")
-    with pytest.raises(CheckpointError, match=r"1 trained tensors hold NaN or infinity: .*layers\.1.*lora_A"):
+    with pytest.raises(DivergenceError, match=r"1 trained tensors hold NaN or infinity: .*layers\.1.*lora_A"):
         save_adapter(adapted, tmp_path)
     model = AutoModelForCausalLM.from_pretrained(base)
     with torch.no_grad():
         model.model.norm.weight[0] = float("inf")
-    with pytest.raises(CheckpointError, match=r"NaN or infinity: model\.norm\.weight"):
+    with pytest.raises(DivergenceError, match=r"NaN or infinity: model\.norm\.weight"):
         save_full(model, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -1,0 +1,280 @@
+"""`peft-eval study`: a grid of runs from one file: plan it, run it, see how far it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from peft_eval.cli.listing import print_json, print_table
+
+if TYPE_CHECKING:
+    from peft_eval.study.cells import Cell
+    from peft_eval.study.store import CellFolder, State
+    from peft_eval.study.study import Study
+
+_FAILED = 1
+_FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+_STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path("runs/cells"),
+    show_default=True,
+    help="Folder of all cells, shared by studies: a run that is there is not made again.",
+)
+_SCALE = click.option("--scale", metavar="NAME", help="Take the settings of [scales.NAME] in place of the file's.")
+_INSIST = click.option("--insist", is_flag=True, help="Take a grid of more than 10,000 cells.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@click.group("study")
+def command() -> None:
+    """Run a grid of methods, sizes, learning rates, tasks and seeds from one file.
+
+    \b
+    Examples:
+      peft-eval study plan rank.toml
+      peft-eval study run rank.toml --jobs 2
+      peft-eval study status rank.toml
+    """
+
+
+@command.command()
+@_FILE
+@_STORE
+@_SCALE
+@_INSIST
+@click.option("--measure", is_flag=True, help="Train each method for 3 steps first, to estimate the rest.")
+@_JSON
+def plan(file: Path, store: Path, scale: str | None, insist: bool, measure: bool, as_json: bool) -> None:
+    """Show a study's cells, what is done, and what the rest will take.
+
+    The estimate comes from cells of the same methods that are done, or from --measure.
+
+    \b
+    Example:
+      peft-eval study plan rank.toml --measure
+    """
+    from peft_eval.study.cost import estimate, to_measure
+
+    study = _study(file, store, scale, insist)
+    cells = study.cells()
+    trials = [study.folder_of(cell) for cell in to_measure(cells)]
+    if measure:
+        _measure(trials)
+    folders = [study.folder_of(cell) for cell in cells]
+    left = [folder.cell for folder in folders if folder.state().status != "done"]
+    cost = estimate(left, [*folders, *trials])
+    if as_json:
+        print_json({"cells": [_record(folder) for folder in folders], "seconds": cost.seconds, "unknown": cost.unknown})
+        return
+    _print_cells(folders)
+    rule = study.file.choose
+    if rule:
+        click.echo(
+            f"Then the best {rule.axis} by {rule.by} ({rule.metric}) is trained with seeds "
+            f"{', '.join(map(str, rule.seeds[1:])) or '(none further)'}."
+        )
+    click.echo(f"{len(cells)} cells, {len(cells) - len(left)} done. Left: {_cost_in_words(cost, len(left))}.")
+    if not any(_is_full(cell) for cell in cells):
+        click.echo("note: no cell is full fine-tuning, which PEFT methods are measured against: add [methods.full]")
+
+
+@command.command()
+@_FILE
+@_STORE
+@_SCALE
+@_INSIST
+@click.option("--jobs", type=click.IntRange(1), help="Cells at once. Default: one a GPU, else one for four cores.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Train so many cells at most.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, then stop.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    file: Path,
+    store: Path,
+    scale: str | None,
+    insist: bool,
+    jobs: int | None,
+    limit: int | None,
+    dry_run: bool,
+) -> None:
+    """Train and evaluate what is left of a study; run again to go on.
+
+    A cell that fails is kept with its log, and the others go on. The exit code is 1 if any has failed.
+
+    \b
+    Examples:
+      peft-eval study run rank.toml
+      peft-eval study run rank.toml --scale smoke --limit 2
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from peft_eval.study.study import default_jobs
+
+    study = _study(file, store, scale, insist)
+    if dry_run:
+        left = [study.folder_of(cell) for cell in study.cells()]
+        _print_cells([folder for folder in left if folder.state().status != "done"][:limit])
+        return
+    console = Console(stderr=True)
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("cells", total=len(study.cells()))
+
+        def changed(folder: CellFolder, state: State) -> None:
+            if state.status == "running":
+                progress.update(bar, description=f"training {folder.cell.name}")
+                return
+            done = sum(study.folder_of(cell).trained for cell in study.cells())
+            progress.update(bar, completed=done, total=len(study.cells()))
+            progress.console.print(_line(folder, state), highlight=False, soft_wrap=True)
+
+        study.run(
+            jobs=jobs or default_jobs(),
+            changed=changed,
+            say=lambda line: progress.console.print(line, highlight=False),
+            log=store / "logs" / f"{study.file.name}.txt",
+            limit=limit,
+        )
+    _print_results(study)
+    states = Counter(study.folder_of(cell).state().status for cell in study.cells())
+    ctx.exit(_FAILED if states["failed"] or states["timed out"] else 0)
+
+
+@command.command()
+@_FILE
+@_STORE
+@_SCALE
+@_INSIST
+@_JSON
+def status(file: Path, store: Path, scale: str | None, insist: bool, as_json: bool) -> None:
+    """Show how far a study is, and its scores so far.
+
+    \b
+    Example:
+      peft-eval study status rank.toml --json
+    """
+    study = _study(file, store, scale, insist)
+    if as_json:
+        print_json([{**_record(study.folder_of(cell)), "scores": _scores(study, cell)} for cell in study.cells()])
+        return
+    _print_results(study)
+    for folder in map(study.folder_of, study.cells()):
+        state = folder.state()
+        if state.reason:
+            click.echo(f"{folder.cell.name}: {state.status}: {state.reason} ({folder.log})")
+
+
+@command.command()
+@_FILE
+@_STORE
+@_SCALE
+@_INSIST
+def retry(file: Path, store: Path, scale: str | None, insist: bool) -> None:
+    """Set the cells that failed, diverged or took too long to be run again.
+
+    \b
+    Example:
+      peft-eval study retry rank.toml && peft-eval study run rank.toml
+    """
+    again = _study(file, store, scale, insist).retry()
+    for folder in again:
+        click.echo(folder.cell.name)
+    click.echo(f"{len(again)} cells will be run again by `peft-eval study run {file}`")
+
+
+def _study(file: Path, store: Path, scale: str | None, insist: bool) -> Study:
+    from peft_eval.study.file import MOST_CELLS, read_study
+    from peft_eval.study.study import Study
+
+    return Study(read_study(file, scale), store.expanduser(), most=None if insist else MOST_CELLS)
+
+
+def _measure(trials: list[CellFolder]) -> None:
+    from peft_eval.study.local import LocalRunner
+
+    for folder in trials:
+        click.echo(f"measuring {folder.cell.label}", err=True)
+        LocalRunner(1).run([folder], lambda folder, state: None)
+        state = folder.state()
+        if state.status != "done":
+            click.echo(f"  {state.status}: {state.reason}", err=True)
+
+
+def _print_cells(folders: list[CellFolder]) -> None:
+    rows = []
+    for folder in folders:
+        state = folder.state()
+        took = f"{state.seconds:,.0f}" if state.seconds else ""
+        rows.append([folder.cell.name, folder.cell.id[:8], state.status, took, state.reason])
+    print_table(["cell", "id", "status", "seconds", "reason"], rows, right=["seconds"])
+
+
+def _print_results(study: Study) -> None:
+    """Prints a row for each cell and base, with the table's score in each suite."""
+    columns = _columns(study)
+    rows = []
+    for base in dict.fromkeys(cell.spec.base for cell in study.grid):
+        rows.append([f"{base} (base)", "", *(_shown(study.evaluations.score(base, *column)) for column in columns)])
+    for cell in study.cells():
+        folder = study.folder_of(cell)
+        shown = [_shown(study.evaluations.score(str(folder.checkpoint), *column)) for column in columns]
+        rows.append([cell.name, folder.state().status, *shown])
+    heads = [f"{suite}\n{metric.removesuffix(',none')}" for suite, metric in columns]
+    print_table(["cell", "status", *heads], rows, right=heads)
+
+
+def _columns(study: Study) -> list[tuple[str, str]]:
+    """Returns suite and metric of every score that the study's runs have."""
+    from peft_eval.harness.score_table import score_columns
+
+    suites = [*study.file.evaluate.suites, *([study.file.choose.by] if study.file.choose else [])]
+    tables = [dict(run.table) for runs in study.evaluations.runs().values() for run in runs]
+    return [(task, metric) for task, metric in score_columns(tables, suites) if task in suites]
+
+
+def _scores(study: Study, cell: Cell) -> dict[str, Any]:
+    checkpoint = str(study.folder_of(cell).checkpoint)
+    return {
+        f"{suite} {metric}": study.evaluations.score(checkpoint, suite, metric) for suite, metric in _columns(study)
+    }
+
+
+def _record(folder: CellFolder) -> dict[str, Any]:
+    import dataclasses
+
+    return {
+        "id": folder.cell.id,
+        "name": folder.cell.name,
+        "label": folder.cell.label,
+        "coordinates": dict(folder.cell.coordinates),
+        **dataclasses.asdict(folder.state()),
+        "checkpoint": str(folder.checkpoint),
+    }
+
+
+def _line(folder: CellFolder, state: State) -> str:
+    end = f": {state.reason}" if state.reason else f" in {state.seconds:,.1f} s"
+    return f"{folder.cell.name} {state.status}{end}"
+
+
+def _shown(score: float | None) -> str:
+    return "" if score is None else f"{score:.4f}" if abs(score) <= 1 else f"{score:.2f}"
+
+
+def _is_full(cell: Cell) -> bool:
+    from peft_eval import plugins
+
+    return plugins.methods()[cell.spec.method].kind == "full"
+
+
+def _cost_in_words(cost: Any, left: int) -> str:
+    if not left:
+        return "nothing"
+    known = f"about {cost.seconds / 60:,.1f} minutes of training, one cell after another" if cost.seconds else ""
+    unknown = f"{', '.join(cost.unknown)}: not measured yet (--measure)" if cost.unknown else ""
+    return "; ".join(part for part in (known, unknown) if part)

@@ -1,0 +1,225 @@
+"""Runs cells in processes of this machine, each of its own, so that one's end is not another's.
+
+The processes are forked from a server that has imported what training needs, so a cell costs no start of Python. Each
+has its own log, ends with this process however that ends, and is ended when it takes too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from filelock import FileLock
+
+from peft_eval.errors import DivergenceError, PeftEvalError
+from peft_eval.study.store import CellFolder, State
+
+Task = Callable[[dict[str, Any]], None]
+DIVERGED = 3
+_LOOK_AGAIN_SECONDS = 2.0
+
+
+def train_cell(settings: dict[str, Any]) -> None:
+    """Trains what the settings say, going on where an earlier attempt stopped."""
+    from pathlib import Path
+
+    from peft_eval.training.resolve import resolve
+    from peft_eval.training.run import train
+    from peft_eval.training.states import UnfinishedRun
+
+    spec = resolve({key: (value, key) for key, value in settings.items()})
+    began = UnfinishedRun(Path(spec.output)).exists
+    train(spec, resume=began, overwrite=not began)
+
+
+@dataclass
+class _Running:
+    folder: CellFolder
+    process: BaseProcess
+    lifeline: Connection
+    lock: FileLock
+    began: float
+    before: State
+    overdue: bool = False
+
+
+class LocalRunner:
+    """Runs cells, so many at once.
+
+    Args:
+        jobs: how many at once.
+        minutes: a cell that takes longer is ended; None for no limit.
+        task: what a cell's process does with its settings.
+        preload: modules that the processes find imported.
+        threads: threads of each; None for an equal share of the cores.
+    """
+
+    def __init__(
+        self,
+        jobs: int,
+        *,
+        minutes: float | None = None,
+        task: Task = train_cell,
+        preload: Sequence[str] = ("peft_eval.study.ready",),
+        threads: int | None = None,
+    ):
+        self.jobs = jobs
+        self.seconds = minutes and minutes * 60
+        self.task = task
+        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload(list(preload))
+        self._running: list[_Running] = []
+
+    def run(self, folders: Sequence[CellFolder], changed: Callable[[CellFolder, State], None]) -> None:
+        """Runs what is not done; a cell that another process has is waited for.
+
+        Args:
+            folders: the cells.
+            changed: is told of every new state.
+        """
+        waiting = deque(folders)
+        try:
+            while waiting or self._running:
+                elsewhere = self._fill(waiting, changed)
+                if self._running:
+                    self._collect(changed, _LOOK_AGAIN_SECONDS if elsewhere else None)
+                elif elsewhere:
+                    time.sleep(_LOOK_AGAIN_SECONDS)
+        finally:
+            for one in self._running:
+                _end(one)
+                self._finish(one, replace(one.before, status="pending", reason="interrupted"), changed)
+
+    def _fill(self, waiting: deque[CellFolder], changed: Callable[[CellFolder, State], None]) -> bool:
+        """Starts cells while there is room; tells whether any is in another process's hands."""
+        taken: list[CellFolder] = []
+        while waiting and len(self._running) < self.jobs:
+            folder = waiting.popleft()
+            lock = folder.lock()
+            if lock is None:
+                taken.append(folder)
+                continue
+            state = folder.state()
+            if state.status == "done":
+                lock.release()
+                changed(folder, state)
+                continue
+            self._start(folder, lock, state, changed)
+        waiting.extend(taken)
+        return bool(taken)
+
+    def _start(
+        self, folder: CellFolder, lock: FileLock, before: State, changed: Callable[[CellFolder, State], None]
+    ) -> None:
+        ours, theirs = self._processes.Pipe()
+        process = self._processes.Process(
+            target=_in_child, args=(self.task, folder.settings, str(folder.log), theirs, self.threads), daemon=False
+        )
+        state = replace(before, status="running", attempts=before.attempts + 1, reason="")
+        folder.write(state)
+        process.start()
+        theirs.close()
+        self._running.append(_Running(folder, process, ours, lock, time.monotonic(), state))
+        changed(folder, state)
+
+    def _collect(self, changed: Callable[[CellFolder, State], None], most: float | None) -> None:
+        """Waits until a cell ends or is overdue, and notes what came of it."""
+        if self.seconds is not None:
+            left = min(one.began + self.seconds for one in self._running) - time.monotonic()
+            most = max(0.0, left) if most is None else max(0.0, min(left, most))
+        ended = set(wait([one.process.sentinel for one in self._running], most))
+        for one in list(self._running):
+            overdue = self.seconds is not None and time.monotonic() - one.began >= self.seconds
+            if one.process.sentinel in ended:
+                self._running.remove(one)
+                self._finish(one, _outcome(one), changed)
+            elif overdue:
+                self._running.remove(one)
+                _end(one)
+                reason = f"not done after {self.seconds / 60 if self.seconds else 0:g} minutes"
+                self._finish(one, replace(one.before, status="timed out", reason=reason), changed)
+
+    def _finish(self, one: _Running, state: State, changed: Callable[[CellFolder, State], None]) -> None:
+        state = replace(state, seconds=round(one.before.seconds + time.monotonic() - one.began, 3))
+        one.lifeline.close()
+        one.folder.write(state)
+        one.lock.release()
+        changed(one.folder, state)
+
+
+def _outcome(one: _Running) -> State:
+    one.process.join()
+    code = one.process.exitcode
+    if code == 0:
+        return replace(one.before, status="done", reason="")
+    said = one.folder.last_words()
+    if code == DIVERGED:
+        return replace(one.before, status="diverged", reason=said)
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        said = "killed by the system, most likely out of memory" if code == -signal.SIGKILL else f"ended by {name}"
+    return replace(one.before, status="failed", reason=said or f"exit code {code}")
+
+
+def _end(one: _Running) -> None:
+    """Ends a cell's process with all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(one.process.pid or 0, signal.SIGKILL) if one.process.pid else None
+    one.process.kill()
+    one.process.join()
+
+
+def _in_child(task: Task, settings: dict[str, Any], log: str, lifeline: Connection, threads: int) -> None:
+    os.setsid()
+    with contextlib.suppress(OSError):
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    with _exit_codes():
+        _limit_threads(threads)
+        task(settings)
+    sys.stdout.flush()
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Ends this process and what it started when the runner is gone."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _limit_threads(threads: int) -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except DivergenceError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(DIVERGED)
+    except PeftEvalError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)

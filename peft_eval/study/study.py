@@ -1,0 +1,137 @@
+"""A study as a whole: its cells, how far they are, and running what is left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from peft_eval.study.cells import Cell, cells_of
+from peft_eval.study.choosing import Choice, choose, repeated
+from peft_eval.study.evaluating import Evaluations
+from peft_eval.study.file import MOST_CELLS, StudyFile
+from peft_eval.study.local import LocalRunner
+from peft_eval.study.store import CellFolder, State
+
+Changed = Callable[[CellFolder, State], None]
+
+
+class Study:
+    """A study and the store its cells are in.
+
+    Args:
+        file: the study.
+        store: the folder of all cells, shared by studies.
+        most: refuse grids of more cells; None for any.
+    """
+
+    def __init__(self, file: StudyFile, store: Path, *, most: int | None = MOST_CELLS):
+        self.file = file
+        self.store = store
+        self.grid = cells_of(file, most=most)
+        self.evaluations = Evaluations(store, file.evaluate)
+
+    def folder_of(self, cell: Cell) -> CellFolder:
+        """Returns where a cell is kept."""
+        return CellFolder(self.store, cell)
+
+    def choices(self) -> list[Choice]:
+        """Returns what the rule chooses from the scores there are; empty without a rule."""
+        rule = self.file.choose
+        if rule is None:
+            return []
+        return choose(
+            self.grid,
+            rule,
+            lambda cell: self.evaluations.score(str(self.folder_of(cell).checkpoint), rule.by, rule.metric),
+        )
+
+    def cells(self) -> list[Cell]:
+        """Returns the grid, and the further seeds of what was chosen once every cell that can be chosen has a score."""
+        rule = self.file.choose
+        if rule is None or not self._decided():
+            return self.grid
+        more = repeated(self.choices(), rule)
+        return list({cell.id: cell for cell in [*self.grid, *more]}.values())
+
+    def _decided(self) -> bool:
+        """Tells whether the rule has all it needs: a score of each trained cell, and no cell left to train."""
+        rule = self.file.choose
+        if rule is None:
+            return True
+        for cell in self.grid:
+            folder = self.folder_of(cell)
+            state = folder.state()
+            if state.status in ("pending", "running"):
+                return False
+            if state.status == "done" and self.evaluations.score(str(folder.checkpoint), rule.by, rule.metric) is None:
+                return False
+        return True
+
+    def run(
+        self, *, jobs: int, changed: Changed, say: Callable[[str], None], log: Path, limit: int | None = None
+    ) -> None:
+        """Trains and evaluates what is left.
+
+        Args:
+            jobs: cells trained at once.
+            changed: is told of every new state of a cell.
+            say: is given a line about each step.
+            log: what the evaluations print.
+            limit: train so many cells at most.
+
+        Raises:
+            PeftEvalError: an evaluation failed; what was trained and answered is kept.
+        """
+        rule, suites = self.file.choose, self.file.evaluate.suites
+        self._train(self.grid, jobs, changed, limit)
+        if rule is not None:
+            self._ask(self.grid, [rule.by], say, log)
+            if not self._decided():
+                say("not every cell is done: the rule waits")
+                return
+            self._train(repeated(self.choices(), rule), jobs, changed, limit)
+        self._ask(self.cells(), suites, say, log)
+
+    def _train(self, cells: Sequence[Cell], jobs: int, changed: Changed, limit: int | None) -> None:
+        attempts, minutes = self.file.limits.attempts, self.file.limits.minutes
+        for _ in range(attempts):
+            left = [folder for folder in map(self.folder_of, cells) if _is_to_run(folder.state(), attempts)]
+            if left:
+                LocalRunner(jobs, minutes=minutes).run(left[:limit], changed)
+
+    def _ask(self, cells: Sequence[Cell], suites: Sequence[str], say: Callable[[str], None], log: Path) -> None:
+        trained = [str(folder.checkpoint) for folder in map(self.folder_of, cells) if folder.trained]
+        bases = list(dict.fromkeys(cell.spec.base for cell in cells if self.folder_of(cell).trained))
+        lacking = self.evaluations.missing([*trained, *bases], suites)
+        for left, references in lacking.items():
+            checkpoints = [one for one in references if one not in bases]
+            bare = [one for one in references if one in bases]
+            say(f"evaluating {len(references)} on {', '.join(left)}")
+            # A base is a row beside its checkpoints; where they have their scores already, any of them brings it in.
+            self.evaluations.ask(checkpoints or trained[:1], left, log, with_base=bool(bare))
+
+    def retry(self) -> list[CellFolder]:
+        """Sets what failed, diverged or timed out to pending, and returns it."""
+        again = []
+        for folder in map(self.folder_of, self.cells()):
+            state = folder.state()
+            if state.status in ("failed", "diverged", "timed out"):
+                folder.write(replace(state, status="pending", attempts=0, reason=f"before: {state.reason}"))
+                again.append(folder)
+        return again
+
+
+def _is_to_run(state: State, attempts: int) -> bool:
+    """Tells whether a cell is begun: never ended, or failed with attempts left; a divergence is a result."""
+    if state.status in ("failed", "timed out"):
+        return state.attempts < attempts
+    return state.status in ("pending", "running")
+
+
+def default_jobs() -> int:
+    """Returns how many cells train at once: one a GPU, else one for every four cores."""
+    import torch
+
+    return torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 4)
