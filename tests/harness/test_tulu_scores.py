@@ -15,7 +15,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from peft_eval.data import bbh, gsm8k, tydiqa
-from peft_eval.data.mmlu.subjects import SUBJECTS, all_subjects
+from peft_eval.data.mmlu.subjects import SUBJECTS
 from peft_eval.errors import ConfigError, DataError, PeftEvalError
 from peft_eval.harness.baselines import CopyInput
 from tests import tulu_files
@@ -95,20 +95,24 @@ def test_bbh_draws_from_one_generator_in_the_order_of_names(tmp_path: Path):
         assert [doc["input"] for doc in docs] == drawn
 
 
-def test_mmlu_on_all_real_rows(shared_data: Path, tmp_path: Path):
+def test_mmlu_on_all_real_rows(shared_data: Path, tmp_path: Path, tasks_root: Path):
     for ours, theirs in (("test", "test"), ("dev", "dev_header_index_format")):
         (tmp_path / ours).symlink_to(shared_data / "mmlu" / theirs)
-    total = 0
-    for subject in all_subjects():
-        docs = MMLU.documents(mmlu_subject=subject, shots=5, mmlu=str(tmp_path))["test"]
-        total += len(docs)
-        assert set(docs["shots"]) == {5} and set(docs["answer"]) <= {0, 1, 2, 3}
-        first = docs[0]
-        assert first["prompt"].count("\nAnswer:") == 6
-        assert first["prompt"].startswith(
-            f"The following are multiple choice questions (with answers) about  {subject.replace('_', ' ')}.\n\n"
-        )
-    assert total == 14_042
+    folder = str(tasks_root / "tulu")
+    manager = TaskManager(include_path=folder, include_defaults=False, metadata={"mmlu": str(tmp_path)})
+    tasks = manager.load(["tulu_mmlu_5shot"])["tasks"]
+    scores = []
+    for task in tasks.values():
+        docs, subject = task.dataset["test"].to_list(), task.config.metadata["mmlu_subject"].replace("_", " ")
+        header = f"The following are multiple choice questions (with answers) about  {subject}.\n\n"
+        for doc in docs:
+            assert doc["shots"] == 5 and doc["prompt"].startswith(header) and doc["prompt"].endswith("\nAnswer:")
+            knows, errs = (
+                [(-float(n != wanted), False) for n in range(4)] for wanted in (doc["answer"], 3 - doc["answer"])
+            )
+            scores.append((task.process_results(doc, knows)["acc"], task.process_results(doc, errs)["acc"]))
+        assert docs[0]["prompt"].count("\nAnswer:") == 6
+    assert (len(tasks), len(scores), set(scores)) == (57, 14_042, {(1.0, 0.0)})
 
 
 def run(model: Any, name: str, metadata: dict[str, str], tasks_root: Path) -> dict[str, Any]:
