@@ -50,9 +50,9 @@ class _Running:
     process: BaseProcess
     lifeline: Connection
     lock: FileLock
+    slot: int
     began: float
     before: State
-    overdue: bool = False
 
 
 class LocalRunner:
@@ -64,6 +64,7 @@ class LocalRunner:
         task: what a cell's process does with its settings.
         preload: modules that the processes find imported.
         threads: threads of each; None for an equal share of the cores.
+        devices: what the processes see as `CUDA_VISIBLE_DEVICES`, given out in turn; empty for what this one sees.
     """
 
     def __init__(
@@ -74,11 +75,14 @@ class LocalRunner:
         task: Task = train_cell,
         preload: Sequence[str] = ("peft_eval.study.ready",),
         threads: int | None = None,
+        devices: Sequence[str] = (),
     ):
         self.jobs = jobs
         self.seconds = minutes and minutes * 60
         self.task = task
         self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self._slots = list(range(jobs))
+        self.devices = devices
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(list(preload))
         self._running: list[_Running] = []
@@ -125,14 +129,18 @@ class LocalRunner:
         self, folder: CellFolder, lock: FileLock, before: State, changed: Callable[[CellFolder, State], None]
     ) -> None:
         ours, theirs = self._processes.Pipe()
+        slot = self._slots.pop(0)
+        environment = {"OMP_NUM_THREADS": str(self.threads)}
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
         process = self._processes.Process(
-            target=_in_child, args=(self.task, folder.settings, str(folder.log), theirs, self.threads), daemon=False
+            target=_in_child, args=(self.task, folder.settings, str(folder.log), theirs, environment), daemon=False
         )
         state = replace(before, status="running", attempts=before.attempts + 1, reason="")
         folder.write(state)
         process.start()
         theirs.close()
-        self._running.append(_Running(folder, process, ours, lock, time.monotonic(), state))
+        self._running.append(_Running(folder, process, ours, lock, slot, time.monotonic(), state))
         changed(folder, state)
 
     def _collect(self, changed: Callable[[CellFolder, State], None], most: float | None) -> None:
@@ -155,6 +163,7 @@ class LocalRunner:
     def _finish(self, one: _Running, state: State, changed: Callable[[CellFolder, State], None]) -> None:
         state = replace(state, seconds=round(one.before.seconds + time.monotonic() - one.began, 3))
         one.lifeline.close()
+        self._slots.append(one.slot)
         one.folder.write(state)
         one.lock.release()
         changed(one.folder, state)
@@ -182,16 +191,18 @@ def _end(one: _Running) -> None:
     one.process.join()
 
 
-def _in_child(task: Task, settings: dict[str, Any], log: str, lifeline: Connection, threads: int) -> None:
+def _in_child(
+    task: Task, settings: dict[str, Any], log: str, lifeline: Connection, environment: dict[str, str]
+) -> None:
     os.setsid()
     with contextlib.suppress(OSError):
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for stream in (1, 2):
             os.dup2(output, stream)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.update(environment)
     with _exit_codes():
-        _limit_threads(threads)
+        _limit_threads(int(environment["OMP_NUM_THREADS"]))
         task(settings)
     sys.stdout.flush()
 

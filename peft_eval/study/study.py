@@ -99,7 +99,7 @@ class Study:
         for _ in range(attempts):
             left = [folder for folder in map(self.folder_of, cells) if _is_to_run(folder.state(), attempts)]
             if left:
-                LocalRunner(jobs, minutes=minutes).run(left[:limit], changed)
+                LocalRunner(jobs, minutes=minutes, devices=devices()).run(left[:limit], changed)
 
     def _ask(self, cells: Sequence[Cell], suites: Sequence[str], say: Callable[[str], None], log: Path) -> None:
         trained = [str(folder.checkpoint) for folder in map(self.folder_of, cells) if folder.trained]
@@ -130,8 +130,15 @@ def _is_to_run(state: State, attempts: int) -> bool:
     return state.status in ("pending", "running")
 
 
-def default_jobs() -> int:
-    """Returns how many cells train at once: one a GPU, else one for every four cores."""
+def devices() -> list[str]:
+    """Returns the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [one.strip() for one in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if one.strip()]
     import torch
 
-    return torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 4)
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def default_jobs() -> int:
+    """Returns how many cells train at once: one a GPU, else one for every four cores."""
+    return len(devices()) or max(1, (os.cpu_count() or 1) // 4)

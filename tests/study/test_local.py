@@ -14,7 +14,7 @@ from peft_eval.study.cells import Cell, cells_of
 from peft_eval.study.file import StudyFile
 from peft_eval.study.local import LocalRunner
 from peft_eval.study.store import CellFolder, State
-from tests.study.cell_tasks import act
+from tests.study.cell_tasks import act, sees_device
 
 STUDY = {
     "name": "seeds",
@@ -63,6 +63,14 @@ def test_what_is_done_is_not_done_again(tmp_path):
     run(tmp_path, 10, 11, 12)
     for cell in cells(10, 11, 12):
         assert (CellFolder(tmp_path, cell).checkpoint / "runs").read_text() == "x"
+
+
+def test_devices_are_given_out_in_turn(tmp_path):
+    folders = [CellFolder(tmp_path, cell) for cell in cells(10, 11, 12, 13)]
+    runner = LocalRunner(2, task=sees_device, preload=[], devices=["3", "5"])
+    runner.run(folders, lambda folder, state: None)
+    given = [folder.log.read_text().splitlines()[0] for folder in folders]
+    assert set(given) == {"device 3", "device 5"} and given[:2] == ["device 3", "device 5"]
 
 
 def test_two_runners_share_the_cells(tmp_path):
