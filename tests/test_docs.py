@@ -132,7 +132,7 @@ def test_every_folder_is_in_the_readmes_tree():
     assert tree
     shown = set(re.findall(r"^ *([\w]+)/", tree[1], re.M))
     rooms = {folder.parent.name for folder in (ROOT / "peft_eval").glob("*/__init__.py")}
-    assert shown == rooms | {"peft_eval", "tasks", "adapters_zoo", "scripts", "docs", "tests"}
+    assert shown == rooms | {"peft_eval", "tasks", "adapters_zoo", "studies", "scripts", "docs", "tests"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

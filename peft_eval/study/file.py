@@ -141,6 +141,9 @@ def read_study(path: Path, scale: str | None = None) -> StudyFile:
         if scale not in scales:
             raise unknown_name("scale", scale, scales, place="--scale")
         content = _overlaid(content, scales[scale])
+        for length, other in (("max_steps", "epochs"), ("epochs", "max_steps")):  # one replaces the other
+            if length in scales[scale].get("train", {}) and other not in scales[scale]["train"]:
+                content.get("train", {}).pop(other, None)
     try:
         study = StudyFile.model_validate(content)
     except ValidationError as error:

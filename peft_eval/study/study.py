@@ -14,6 +14,8 @@ from peft_eval.study.file import MOST_CELLS, StudyFile
 from peft_eval.study.local import LocalRunner
 from peft_eval.study.store import CellFolder, State
 
+_OF_ITS_TRAINING_DATA = "memorization"  # suites on what a checkpoint was trained on: a base has no such data
+
 Changed = Callable[[CellFolder, State], None]
 
 
@@ -104,7 +106,10 @@ class Study:
     def _ask(self, cells: Sequence[Cell], suites: Sequence[str], say: Callable[[str], None], log: Path) -> None:
         trained = [str(folder.checkpoint) for folder in map(self.folder_of, cells) if folder.trained]
         bases = list(dict.fromkeys(cell.spec.base for cell in cells if self.folder_of(cell).trained))
-        lacking = self.evaluations.missing([*trained, *bases], suites)
+        of_bases = [suite for suite in suites if not suite.startswith(_OF_ITS_TRAINING_DATA)]
+        lacking = self.evaluations.missing(trained, suites)
+        for left, lacks in self.evaluations.missing(bases, of_bases).items():
+            lacking.setdefault(left, []).extend(lacks)
         for left, references in lacking.items():
             checkpoints = [one for one in references if one not in bases]
             bare = [one for one in references if one in bases]

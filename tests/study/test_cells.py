@@ -176,3 +176,18 @@ def test_the_best_value_of_each_group_is_chosen_and_repeated(file):
     assert choose(cells, rule, lambda cell: None)[0].chosen is None
     lowest = choose(cells, rule.model_copy(update={"higher_is_better": False}), score_of)
     assert lowest[0].chosen and lowest[0].chosen.spec.learning_rate == 1e-4
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("scale", ["mini", "smoke"])
+def test_the_shipped_studies_have_cells_at_every_scale(path, scale):
+    paper = read_study(path)
+    assert paper.name == path.stem
+    small = read_study(path, scale)
+    cells = cells_of(small)
+    assert {cell.label for cell in cells} == set(paper.methods)
+    assert {cell.spec.base for cell in cells} == {"zoo:base"}
+    assert all(len({cell.spec.seed for cell in cells if cell.label == label}) >= 1 for label in small.methods)
