@@ -71,18 +71,26 @@ class PromptCounts:
         return self.cut_answers[task] / self.answers[task] if self.answers[task] else None
 
     def warnings(self) -> list[str]:
-        """Returns a line for each task of which more than 1% of the prompts or answers were cut."""
-        lines = []
+        """Returns a line for each task or group of which more than 1% of a task's prompts or answers were cut."""
+        flagged: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
         for task, count in sorted(self.prompts.items()):
+            group = task.split("::")[0]
             if self.too_long[task] / count > FLAGGED_SHARE:
-                lines.append(
-                    f"{task}: {self.too_long[task]} of {count} prompts are longer than the context and were cut"
-                )
+                words = "prompts are longer than the context and were cut"
+                flagged.setdefault((group, words), []).append((task, self.too_long[task], count))
             if (self._cut_share(task) or 0.0) > FLAGGED_SHARE:
-                lines.append(
-                    f"{task}: {self.cut_answers[task]} of {self.answers[task]} answers ended at the length limit"
-                )
-        return lines
+                words = "answers ended at the length limit"
+                flagged.setdefault((group, words), []).append((task, self.cut_answers[task], self.answers[task]))
+        return [_told(group, words, tasks) for (group, words), tasks in flagged.items()]
+
+
+def _told(group: str, words: str, tasks: list[tuple[str, int, int]]) -> str:
+    """Returns one line for a group's flagged members: its name where there are several."""
+    cut, count = (sum(numbers) for numbers in zip(*(task[1:] for task in tasks), strict=True))
+    what, _, rest = words.partition(" ")
+    if len(tasks) == 1:
+        return f"{tasks[0][0]}: {cut} of {count} {words}"
+    return f"{group}: {cut} of {count} {what} of {len(tasks)} of its tasks {rest}"
 
 
 def run_record(route: Route | None, proof: dict[str, Any] | None, counts: PromptCounts) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from lm_eval.api.instance import Instance
 
 from peft_eval.errors import RouteError
 from peft_eval.harness.prompts import PromptWatch, TokenText
+from peft_eval.harness.record import PromptCounts
 
 
 def asking(task: str, text: str = "prompt", room: int = 4) -> Instance:
@@ -88,3 +89,15 @@ def test_text_that_carries_ids_is_text_to_everybody_else():
     assert text == "abc" and json.dumps([text]) == '["abc"]'
     again = pickle.loads(pickle.dumps(text))
     assert (again, again.token_ids) == ("abc", (1, 2))
+
+
+def test_members_of_a_group_are_flagged_in_one_line():
+    counts = PromptCounts()
+    for task, cut in (("bbh::navigate", 2), ("bbh::snarks", 1), ("bbh::ruin_names", 0), ("mmlu::stem::physics", 0)):
+        for _ in range(2):
+            counts.add(task, too_long=task.startswith("mmlu"), answered=task.startswith("bbh"))
+        counts.cut_answers[task] = cut
+    assert counts.warnings() == [
+        "bbh: 3 of 4 answers of 2 of its tasks ended at the length limit",
+        "mmlu::stem::physics: 2 of 2 prompts are longer than the context and were cut",
+    ]
