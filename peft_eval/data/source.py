@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from peft_eval.errors import ConfigError
 
 
 class Message(NamedTuple):
@@ -151,6 +154,32 @@ class HoldsOut(Protocol):
             DataError, ConfigError: as `load`.
         """
         ...
+
+
+def draw_tasks(names: Sequence[str], selection: Selection, place: str) -> list[str]:
+    """Returns the tasks that a selection takes, so that a smaller draw lies within a larger one.
+
+    They are the first of the names as the selection's seed shuffles them.
+
+    Args:
+        names: all tasks, sorted.
+        selection: how many, and the seed.
+        place: what has these tasks.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if selection.tasks is None:
+        return list(names)
+    if not 1 <= selection.tasks <= len(names):
+        raise ConfigError(
+            f"{selection.tasks} tasks asked for, {place} has {len(names)} training tasks",
+            place="tasks",
+            remedy=f"ask for 1 to {len(names)}",
+        )
+    shuffled = list(names)
+    random.Random(selection.seed).shuffle(shuffled)
+    return sorted(shuffled[: selection.tasks])
 
 
 def examples_sha256(examples: Iterable[Example]) -> str:

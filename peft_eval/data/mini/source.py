@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping, Sequence
 
 from peft_eval.data.encoding import Encoding, encode_source, encoding_named
 from peft_eval.data.mini.corpus import DEFAULT_SEED, as_superni, train_tasks
-from peft_eval.data.source import Example, HeldOut, Selection, TrainingData, examples_sha256
+from peft_eval.data.source import Example, HeldOut, Selection, TrainingData, draw_tasks, examples_sha256
 from peft_eval.data.superni.source import instances_asked_for
 from peft_eval.data.superni.task import Instance, Task, held_out_instances, instances_to_read, training_instances
 from peft_eval.errors import ConfigError
@@ -31,7 +30,7 @@ class MiniSource:
         seed = corpus_seed(location)
         by_name = {task.name: task for task in train_tasks()}
         wanted = instances_to_read(count)
-        tasks = [as_superni(by_name[name], seed, wanted) for name in _drawn(sorted(by_name), selection)]
+        tasks = [as_superni(by_name[name], seed, wanted) for name in draw_tasks(sorted(by_name), selection, "mini")]
         examples = [
             _example(task, instance, encoding) for task in tasks for instance in training_instances(task, count)
         ]
@@ -68,20 +67,6 @@ def corpus_seed(location: str | None) -> int:
     if match is None:
         raise ConfigError(f"{location!r} is not a seed", place="data mini", remedy="write mini or e.g. mini:seed=7")
     return int(match[1])
-
-
-def _drawn(names: list[str], selection: Selection) -> list[str]:
-    if selection.tasks is None:
-        return names
-    if not 1 <= selection.tasks <= len(names):
-        raise ConfigError(
-            f"{selection.tasks} tasks asked for, mini has {len(names)} training tasks",
-            place="tasks",
-            remedy=f"ask for 1 to {len(names)}",
-        )
-    shuffled = list(names)
-    random.Random(selection.seed).shuffle(shuffled)
-    return sorted(shuffled[: selection.tasks])
 
 
 def _notes(tasks: list[Task], count: int) -> list[str]:

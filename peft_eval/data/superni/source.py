@@ -8,7 +8,7 @@ from pathlib import Path
 
 from peft_eval.data.encoding import Encoding, encode_source, encoding_named
 from peft_eval.data.location import data_folder
-from peft_eval.data.source import Example, HeldOut, Selection, TrainingData, examples_sha256
+from peft_eval.data.source import Example, HeldOut, Selection, TrainingData, draw_tasks, examples_sha256
 from peft_eval.data.superni.reader import read_tasks, split_list, task_file
 from peft_eval.data.superni.task import (
     TRAINING_INSTANCES,
@@ -38,9 +38,7 @@ class SuperNISource:
         count = instances_asked_for(selection)
         folder = data_folder("superni", location)
         names, notes = _training_names(folder)
-        if selection.tasks is not None:
-            names = _drawn(names, selection.tasks, selection.seed, folder)
-        tasks = read_tasks(folder, names, instances=instances_to_read(count))
+        tasks = read_tasks(folder, draw_tasks(names, selection, str(folder)), instances=instances_to_read(count))
         examples = [
             _example(task, instance, encoding, selection.seed)
             for task in tasks
@@ -105,18 +103,6 @@ def _training_names(folder: Path) -> tuple[list[str], list[str]]:
         )
     absent = len(listed) - len(present)
     return present, [f"{absent} of the {len(listed)} training tasks have no file and were not used"] if absent else []
-
-
-def _drawn(names: list[str], count: int, seed: int, folder: Path) -> list[str]:
-    if not 1 <= count <= len(names):
-        raise ConfigError(
-            f"{count} tasks asked for, {len(names)} training tasks are in {folder}",
-            place="tasks",
-            remedy=f"ask for 1 to {len(names)}",
-        )
-    shuffled = list(names)
-    random.Random(seed).shuffle(shuffled)
-    return sorted(shuffled[:count])
 
 
 def _example(task: Task, instance: Instance, encoding: Encoding, seed: int) -> Example:
