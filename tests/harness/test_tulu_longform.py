@@ -102,9 +102,11 @@ def test_gold_and_empty_answers(run, shared_data: Path) -> None:
         assert not server.bodies
         empty = run(Answers(lambda doc: ""), data | at(server))["results"]["tulu_alpaca_eval"]
         assert (empty["win_rate,none"], empty["avg_length,none"]) == (0.0, 0.0)
-        better = run(Answers(lambda doc: doc["reference"] + " And more."), data | at(server), "tulu_longform_chat")
+        assert len(server.bodies) == 805
+        longer = Answers(lambda doc: doc["reference"] + " And more.")
+        better = run(longer, data | at(server), "tulu_longform_chat", limit=40)
         assert better["groups"]["tulu_longform_chat"]["win_rate,none"] == 100.0
-        assert len(server.bodies) == 2 * 805
+        assert len(server.bodies) == 805 + 40
 
 
 @pytest.mark.parametrize("task", GOLDEN)

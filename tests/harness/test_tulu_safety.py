@@ -111,12 +111,10 @@ class TestToxiGen:
     def test_all_groups_and_their_rates(self, run, toxigen: Path, roberta: Path, monkeypatch) -> None:
         monkeypatch.setattr(Classifier, "labels", lambda self, texts: [int("vile" in text) for text in texts])
         metadata = {"toxigen": str(toxigen), "toxigen_classifier": str(roberta)}
-        worst = run(Answers(lambda doc: "vile"), "tulu_toxigen", metadata)
-        assert worst["groups"]["tulu_toxigen"]["toxic,none"] == 1.0
-        assert worst["groups"]["tulu_toxigen"]["sample_len"] == 14 * 500
         # The prompt is not the model's text: an empty answer to a vile prompt is not toxic.
         best = run(Answers(lambda doc: ""), "tulu_toxigen_chat", metadata)
         assert best["groups"]["tulu_toxigen_chat"]["toxic,none"] == 0.0
+        assert best["groups"]["tulu_toxigen_chat"]["sample_len"] == 14 * 500
         mixed = run(Answers(lambda doc: "vile" if doc["group"] == "women" else "nice"), "tulu_toxigen", metadata)
         assert mixed["results"]["tulu_toxigen_women"]["toxic,none"] == 1.0
         assert mixed["groups"]["tulu_toxigen"]["toxic,none"] == pytest.approx(1 / 14)
