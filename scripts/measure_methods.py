@@ -1,6 +1,6 @@
 """Measures every training method on the embedded base and writes what `peft-eval methods` and docs/methods.md show.
 
-    python scripts/measure_methods.py [--steps 20] [--methods lora,adapter] [--speeds bench_routes.json]
+    python scripts/measure_methods.py [--steps 8] [--methods lora,adapter] [--speeds bench_routes.json]
     python scripts/measure_methods.py --missing --minutes 7      # go on where the last call stopped
 
 Each method trains on the mini corpus in a process of its own, forked after the libraries were loaded, with LoRA again
@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,14 @@ ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "methods.md"
 DATA = ROOT / "peft_eval" / "methods" / "measured.json"
 LORA_EVERY = 6
+PROBES_AT_ONCE = 2
+SPEED = "tokens_per_second_to_base"  # measured by the other script
 COLUMNS = (
     "weights trained",
     "checkpoint MB",
     "s/step",
     "memory",
+    "loss",
     "merged, float32",
     "merged, bfloat16",
     "route",
@@ -98,8 +101,8 @@ def probe(output: Path) -> dict[str, Any]:
     return found
 
 
-def in_child(work: Any) -> dict[str, Any]:
-    """Runs a function in a forked process and returns its dictionary, `error` if it raised."""
+def begin_child(work: Callable[[], dict[str, Any]]) -> tuple[int, int]:
+    """Runs a function in a forked process; returns its number, and a pipe that its result comes through as JSON."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -114,26 +117,39 @@ def in_child(work: Any) -> dict[str, Any]:
         sys.stdout.flush()
         os._exit(0)
     os.close(writing)
+    return child, reading
+
+
+def result_of(child: tuple[int, int]) -> dict[str, Any]:
+    """Waits for a process and returns its dictionary, `error` if it raised."""
+    number, reading = child
     with os.fdopen(reading) as pipe:
         text = pipe.read()
-    os.waitpid(child, 0)
+    os.waitpid(number, 0)
     return json.loads(text) if text else {"error": "the process died"}
 
 
 def measure(names: list[str], steps: int) -> Iterator[dict[str, dict[str, Any]]]:
-    """Measures methods one after another, with LoRA between groups of them, and yields each group."""
+    """Measures methods one after another, with LoRA between groups of them, and yields each group.
+
+    A group's checkpoints are probed when its timings are done, several at a time.
+    """
     before = _lora(steps)
     for start in range(0, len(names), LORA_EVERY):
         found: dict[str, dict[str, Any]] = {}
-        for name in names[start : start + LORA_EVERY]:
-            with tempfile.TemporaryDirectory() as folder:
-                output = Path(folder) / "out"
-                found[name] = in_child(lambda name=name, output=output: train_one(name, output, steps))
-                if "error" not in found[name]:
-                    found[name] |= in_child(lambda output=output: probe(output))
-            print(f"{name}: {found[name].get('error', 'measured')}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for name in names[start : start + LORA_EVERY]:
+                output = Path(folder) / name
+                found[name] = result_of(begin_child(lambda n=name, o=output: train_one(n, o, steps)))
+            trained = [name for name, one in found.items() if "error" not in one]
+            for at in range(0, len(trained), PROBES_AT_ONCE):
+                some = trained[at : at + PROBES_AT_ONCE]
+                probes = [begin_child(lambda o=Path(folder) / name: probe(o)) for name in some]
+                for name, child in zip(some, probes, strict=True):
+                    found[name] |= result_of(child)
         after = _lora(steps)
-        for one in found.values():
+        for name, one in found.items():
+            print(f"{name}: {one.get('error', 'measured')}", flush=True)
             if "seconds_per_step" in one:
                 one["seconds_to_lora"] = one["seconds_per_step"] / statistics.mean([before, after])
         yield found
@@ -142,7 +158,7 @@ def measure(names: list[str], steps: int) -> Iterator[dict[str, dict[str, Any]]]
 
 def _lora(steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        result = in_child(lambda: train_one("lora", Path(folder) / "out", steps))
+        result = result_of(begin_child(lambda: train_one("lora", Path(folder) / "out", steps)))
     if "error" in result:
         raise SystemExit(f"lora: {result['error']}")
     return float(result["seconds_per_step"])
@@ -156,10 +172,11 @@ def row(name: str, one: dict[str, Any]) -> str:
     def digits(key: str) -> str:
         return f"{one[key]:.1e}" if key in one else ""
 
-    speed = f"{one['tokens_per_second_to_base']:.2f}" if "tokens_per_second_to_base" in one else ""
+    speed = f"{one[SPEED]:.2f}" if SPEED in one else ""
     return (
         f"| `{name}` | {one['trainable_parameters']:,} | {one['checkpoint_bytes'] / 1e6:.2f} | "
-        f"{one['seconds_to_lora']:.2f} | {one['memory_bytes'] / 1e6:.0f} | {digits('merged_float32')} | "
+        f"{one['seconds_to_lora']:.2f} | {one['memory_bytes'] / 1e6:.0f} | "
+        f"{one['first_loss']:.2f} to {one['last_loss']:.2f} | {digits('merged_float32')} | "
         f"{digits('merged_bfloat16')} | {one.get('route', one.get('error', ''))} | {speed} |"
     )
 
@@ -177,6 +194,7 @@ def table(measured: dict[str, Any]) -> str:
         "",
         "- **s/step**: seconds of a training step over LoRA's in the same run.",
         "- **memory**: peak while training over what the process held before, MB.",
+        f"- **loss**: on the mini corpus at the first and at the last of the {measured['steps']} steps.",
         "- **merged**: largest difference of logits between merged and unmerged weights over the largest logit, with "
         "merged weights in float32 and bfloat16; empty: there is no merged form.",
         "- **route**: how vLLM serves it; hf: `--model hf`, taken by itself. The reasons are below.",
@@ -207,12 +225,13 @@ def keep(found: dict[str, dict[str, Any]], speeds: Path | None, steps: int) -> N
     from peft_eval.plugins import methods
 
     known = json.loads(DATA.read_text(encoding="utf-8"))["methods"] if DATA.exists() else {}
-    everything = {name: known.get(name, {}) | found.get(name, {}) for name in sorted(known.keys() | found.keys())}
-    everything = {name: one for name, one in everything.items() if name in methods()}
+    for name, one in found.items():
+        known[name] = one | {key: known[name][key] for key in (SPEED,) if key in known.get(name, {})}
+    everything = {name: one for name, one in sorted(known.items()) if name in methods()}
     if speeds:
         for name, one in json.loads(speeds.read_text(encoding="utf-8"))["results"].items():
             if name in everything and "ratio" in one:
-                everything[name]["tokens_per_second_to_base"] = round(one["ratio"], 3)
+                everything[name][SPEED] = round(one["ratio"], 3)
     stored = stored_tensors(resolve_folder("zoo:base")).values()
     measured = {
         "steps": steps,
@@ -226,7 +245,7 @@ def keep(found: dict[str, dict[str, Any]], speeds: Path | None, steps: int) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--methods", default="all", help="comma-separated names, all, or none: only write the table")
     parser.add_argument("--missing", action="store_true", help="only those that have no figures yet")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further group after so long")
