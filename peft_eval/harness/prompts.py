@@ -65,15 +65,16 @@ class PromptWatch:
             self.counts.first.setdefault(task, {"text": request.args[0], "token_ids": list(ids)})
 
     def look_at_pairs(self, requests: Sequence[Instance], pairs: Sequence[Any], limit: int) -> None:
-        """Counts pairs of context and continuation that are longer than `limit` tokens together.
+        """Counts questions of which a pair of context and continuation is longer than `limit` tokens together.
 
         Raises:
             RouteError: a context begins with two BOS ids.
         """
+        is_long: dict[tuple[str, int | None], bool] = defaultdict(bool)
         for request, (_, context, continuation) in zip(requests, pairs, strict=True):
             task = request.task_name or "unnamed"
             self._check_bos([*context[:2], *continuation[:2]], task)
-            self.counts.add(task, too_long=len(context) + len(continuation) > limit, answered=False)
+            is_long[task, request.doc_id] |= len(context) + len(continuation) > limit
             if task not in self.counts.first:
                 self.counts.first[task] = {
                     "text": request.args[0],
@@ -81,6 +82,8 @@ class PromptWatch:
                     "continuation": request.args[1],
                     "continuation_ids": list(continuation),
                 }
+        for (task, _), too_long in is_long.items():
+            self.counts.add(task, too_long=too_long, answered=False)
 
     def answered(self, token_ids: Sequence[int], *, cut: bool) -> None:
         """Takes note of an answer, by its prompt's token ids as the model was given them."""

@@ -118,7 +118,7 @@ def test_its_template_is_applied_by_default_but_not_twice(chat: Path, tasks: Any
     }
     for entry in block["prompts"].values():
         assert entry["first"]["token_ids"][0] == 0 and entry["first"]["token_ids"].count(0) == 1  # one BOS
-    assert block["prompts"]["choices"]["prompts"] == 4
+    assert block["prompts"]["choices"]["prompts"] == 2  # each asked with two continuations
     assert block["prompts"]["choices"]["first"]["continuation"] == "one"
 
 

@@ -17,8 +17,8 @@ def asking(task: str, text: str = "prompt", room: int = 4) -> Instance:
     return Instance("generate_until", {}, (text, {"max_gen_toks": room}), 0, metadata=(task, 0, 1))
 
 
-def scoring(task: str) -> Instance:
-    return Instance("loglikelihood", {}, ("context", " yes"), 0, metadata=(task, 0, 1))
+def scoring(task: str, question: int = 0) -> Instance:
+    return Instance("loglikelihood", {}, ("context", " yes"), 0, metadata=(task, question, 1))
 
 
 def pair(context: list[int], continuation: list[int]):
@@ -47,7 +47,8 @@ def test_cuts_are_counted_for_the_task_that_asked_even_if_two_ask_the_same():
     watch.answered([1, 2], cut=False)
     watch.answered([3], cut=False)
     watch.answered([3, 4, 5, 6, 7, 8], cut=True)  # what lm-eval leaves of the long one
-    watch.look_at_pairs([scoring("scored")] * 2, [pair([1], [2]), pair([1] * 9, [2, 3])], 10)
+    scored = [scoring("scored", question) for question in (0, 1, 1, 1)]  # a question has a pair for each choice
+    watch.look_at_pairs(scored, [pair([1], [2]), pair([1] * 9, [2]), pair([1] * 9, [2, 3]), pair([1] * 9, [2])], 10)
     record = watch.counts.as_record()
     assert {task: entry["prompts"] for task, entry in record.items()} == {"short": 2, "long": 1, "twin": 1, "scored": 2}
     assert {task: entry["truncated_prompts_share"] for task, entry in record.items()} == {
