@@ -12,6 +12,7 @@ Prints ours, the peer and the ratios, and compares the two merged folders tensor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -174,7 +175,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b")
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--work", type=Path, help="folder with room for four times the model; default: a temporary one")
+    parser.add_argument("--work", type=Path, help="folder with room for four times the model, which keeps the base")
+    parser.add_argument("--only-make", action="store_true", help="make the base and the adapter in --work, then stop")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -185,19 +187,26 @@ def main() -> None:
         merge(kind, base, adapter, output)
         if str(base) != "imports":
             found = {"peak_bytes": status_bytes("VmHWM"), "peak_own_bytes": own.bytes}
+            found["cpu_seconds"] = round(sum(os.times()[:2]), 2)
             (output.parent / f"{kind}.json").write_text(json.dumps(found))
         return
-    with tempfile.TemporaryDirectory(dir=given.work) as temporary:
-        work = Path(temporary)
-        base, adapter = work / "base", work / "adapter"
-        base.mkdir()
-        write_base(base, given.shape)
-        write_adapter(base, adapter, given.rank)
+    with contextlib.ExitStack() as stack:
+        work = given.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        base, adapter = work / f"base-{given.shape}", work / f"adapter-{given.shape}-{given.rank}"
+        if not (base / "config.json").exists():
+            base.mkdir(parents=True)
+            write_base(base, given.shape)
+        if not adapter.exists():
+            write_adapter(base, adapter, given.rank)
+        if given.only_make:
+            return
         found = {}
         for kind in ("copy", "ours", "peft"):
+            stack.callback(shutil.rmtree, work / kind, ignore_errors=True)
             found[kind] = measured(kind, base, adapter, work / kind)
             peak, own = found[kind]["peak_bytes"] / 1e9, found[kind]["peak_own_bytes"] / 1e9
-            print(f"{kind:5} {found[kind]['seconds']:8.1f} s  peak {peak:6.2f} GB, {own:6.2f} GB its own", flush=True)
+            spent = f"{found[kind]['seconds']:8.1f} s, {found[kind]['cpu_seconds']:6.1f} CPU-seconds"
+            print(f"{kind:5} {spent}; peak {peak:6.2f} GB, {own:6.2f} GB its own", flush=True)
             if kind == "copy":
                 shutil.rmtree(work / kind)
         difference = largest_difference(work / "ours", work / "peft")

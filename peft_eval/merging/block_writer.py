@@ -6,7 +6,6 @@ are in memory.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import threading
@@ -19,12 +18,11 @@ from typing import Protocol
 
 import torch
 
+from peft_eval.merging.large_files import LARGE_BYTES, write_at
 from peft_eval.merging.tensor_files import PlannedFile, PlannedTensor
 
 BLOCK_BYTES = 1 << 24
 _MOST_WORKERS = 8
-_RWF_DONTCACHE = 0x80  # linux/fs.h; Python's os does not name it yet
-_uncached = hasattr(os, "pwritev")
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,19 @@ def write_files(
         writer.close()
 
 
+@dataclass(frozen=True)
+class _Target:
+    """A file that is being written."""
+
+    descriptor: int
+    large: bool
+
+    def write(self, content: memoryview, position: int) -> None:
+        while content:
+            count = write_at(self.descriptor, content, position, large=self.large)
+            content, position = content[count:], position + count
+
+
 class _Writer:
     """The threads and buffers behind `write_files`."""
 
@@ -96,7 +107,8 @@ class _Writer:
         descriptor = os.open(self._folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             header = file.header()
-            _write_at(descriptor, memoryview(header), 0)
+            target = _Target(descriptor, large=file.tensor_bytes >= LARGE_BYTES)
+            target.write(memoryview(header), 0)
             digest = hashlib.sha256(header)
             position = len(header)
             under_way: deque[tuple[Future[torch.Tensor], torch.Tensor | None]] = deque()
@@ -105,7 +117,7 @@ class _Writer:
                     if len(under_way) == self._window:
                         self._take(under_way, digest)
                     buffer = self._free.pop() if block.bytes <= BLOCK_BYTES else None
-                    under_way.append((self._pool.submit(self._make, descriptor, position, block, buffer), buffer))
+                    under_way.append((self._pool.submit(self._make, target, position, block, buffer), buffer))
                     position += block.bytes
             while under_way:
                 self._take(under_way, digest)
@@ -128,13 +140,13 @@ class _Writer:
         self._flusher.shutdown()
         torch.set_num_threads(self._threads_before)
 
-    def _make(self, descriptor: int, position: int, block: Block, buffer: torch.Tensor | None) -> torch.Tensor:
+    def _make(self, target: _Target, position: int, block: Block, buffer: torch.Tensor | None) -> torch.Tensor:
         if buffer is None:
             buffer = torch.empty(block.bytes, dtype=torch.uint8)
         content = buffer[: block.bytes]
         if not self._stopped.is_set():
             block.fill(content)
-            _write_at(descriptor, content.numpy().data, position)
+            target.write(content.numpy().data, position)
         return content
 
     def _take(self, under_way: deque[tuple[Future[torch.Tensor], torch.Tensor | None]], digest: hashlib._Hash) -> None:
@@ -144,25 +156,6 @@ class _Writer:
         if buffer is not None:
             self._free.append(buffer)
         self._on_bytes(len(content))
-
-
-def _write_at(descriptor: int, content: memoryview, position: int) -> None:
-    while content:
-        count = _write_once(descriptor, content, position)
-        content, position = content[count:], position + count
-
-
-def _write_once(descriptor: int, content: memoryview, position: int) -> int:
-    """Writes without keeping the pages: filling the cache with a model is dear, and pushes the base out of it."""
-    global _uncached
-    if _uncached:
-        try:
-            return os.pwritev(descriptor, [content], position, _RWF_DONTCACHE)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            _uncached = False  # a kernel before 6.14, or a file system that cannot
-    return os.pwrite(descriptor, content, position)
 
 
 def _flush(descriptor: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,28 +190,34 @@ def _problem(one: AdaptedLayer) -> str | None:
         return next(iter(str(error).splitlines()), "") or f"{type(one.layer).__name__} does not merge"
     if one.needs_its_surroundings:
         return None
-    distance = distance_to_unmerged(one, values, merged)
+    distance = distance_to_unmerged(one, values, lambda: merged)
     if distance > _TOLERANCE:
         return f"a merged {type(one.layer).__name__} differs from the unmerged one by {distance:.1e}"
     return None
 
 
 @torch.no_grad()
-def distance_to_unmerged(one: AdaptedLayer, values: dict[str, torch.Tensor], merged: dict[str, torch.Tensor]) -> float:
+def distance_to_unmerged(
+    one: AdaptedLayer, values: dict[str, torch.Tensor], merged: Callable[[], dict[str, torch.Tensor]]
+) -> float:
     """Returns how far merged parameters are from the layer's own forward pass, relative to its largest output.
 
     Args:
         one: the layer; what it computes with the base's parameters is what is right.
-        values: the base's parameters by leaf name.
-        merged: those of them that merging changed, or that came new.
+        values: the base's parameters by leaf name, float32.
+        merged: gives those that merging changed, or that came new; not called before the base's are out of memory.
     """
     base = one.layer.get_base_layer()
     inputs = _inputs(base, torch.Generator().manual_seed(0))
-    before = {leaf: getattr(base, leaf) for leaf in {*values, *merged}}
+    before = {leaf: parameter for leaf, parameter in base.named_parameters(recurse=False)}
+    before |= {leaf: None for leaf in one.leaves if leaf not in before}
     try:
         _put(base, values)
         unmerged = one.layer(inputs)
-        _put(base, {**values, **merged})
+        for leaf in one.leaves:
+            values.pop(leaf, None)
+            setattr(base, leaf, None)
+        _put(base, merged())
         served = base(inputs)
     finally:
         for leaf, value in before.items():
@@ -221,7 +227,7 @@ def distance_to_unmerged(one: AdaptedLayer, values: dict[str, torch.Tensor], mer
 
 def _put(base: Any, values: dict[str, torch.Tensor]) -> None:
     for leaf, value in values.items():
-        setattr(base, leaf, nn.Parameter(value.float(), requires_grad=False))
+        setattr(base, leaf, nn.Parameter(value, requires_grad=False))
 
 
 def _inputs(base: Any, generator: torch.Generator) -> torch.Tensor:

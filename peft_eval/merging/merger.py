@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,19 +130,19 @@ class AdapterMerger:
         """Tensors of the merged model that the adapter brings whole."""
         return {name: tensor for name, tensor in self._saved.items() if name not in self._layers}
 
-    def distance_to_unmerged(self, layer: AdaptedLayer, merged: dict[str, torch.Tensor]) -> float | None:
+    def distance_to_unmerged(self, layer: AdaptedLayer, merged: Callable[[], dict[str, torch.Tensor]]) -> float | None:
         """Returns how far a layer's merged parameters are from its unmerged forward pass, relative to its outputs.
 
         Args:
             layer: one of `layers`.
-            merged: its merged parameters by leaf name, as they were stored.
+            merged: gives its merged parameters by leaf name, as they were stored, in float32.
 
         Returns:
             The distance; None for a layer whose forward pass needs more than itself.
         """
         if layer.needs_its_surroundings:
             return None
-        values = self._values_of(layer, {})
+        values = {leaf: value.float() for leaf, value in self._values_of(layer, {}).items()}
         if isinstance(layer, RebuiltLayer):
             layer = AdaptedLayer(layer.name, layer.rebuilt(values), layer.leaves)
         # A copy, since layers such as HiRA's keep what they computed.
@@ -216,8 +216,8 @@ class AdapterMerger:
             name = self._skeleton.embedding
         if name not in self._shapes:
             return None
-        tensor = self._stored[name].read()
-        return self._quantised.seen(name, tensor) if self._quantised else tensor
+        stored = self._stored[name]
+        return self._quantised.seen(name, stored.read()) if self._quantised else stored.read_float32()
 
     def _plan_extras(self) -> dict[str, tuple[int, ...]]:
         """Returns the tensors that the merged model has beyond the base's, and notes what that asks of its config."""

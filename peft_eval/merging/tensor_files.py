@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from peft_eval.errors import CheckpointError
+from peft_eval.merging.large_files import read_at
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -37,6 +38,7 @@ DTYPES = {
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # Where a file's tensors begin: a block of the disk, so that large reads and writes meet its borders.
 _ALIGNMENT = 4096
+_PIECE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,17 @@ class StoredTensor:
         self.read_into(flat, 0)
         return flat.view(self.dtype).reshape(self.shape)
 
+    def read_float32(self) -> torch.Tensor:
+        """Reads the tensor as float32, a piece at a time, so that its own bytes take no memory beside it."""
+        numbers = torch.empty(torch.Size(self.shape).numel(), dtype=torch.float32)
+        piece = torch.empty(_PIECE_BYTES, dtype=torch.uint8)
+        for first in range(0, self.bytes, _PIECE_BYTES):
+            part = piece[: self.bytes - first]
+            self.read_into(part, first)
+            values = part.view(self.dtype)
+            numbers[first // self.dtype.itemsize :][: len(values)] = values
+        return numbers.view(self.shape)
+
     def read_into(self, buffer: torch.Tensor, first: int) -> None:
         """Fills a buffer of bytes with the tensor's own, from its byte `first` on.
 
@@ -75,7 +88,7 @@ class StoredTensor:
         descriptor = os.open(self.file, os.O_RDONLY)
         try:
             while view:
-                count = os.preadv(descriptor, [view], position)
+                count = read_at(descriptor, view, position)
                 if not count:
                     raise CheckpointError(f"it ends inside {self.name}", place=str(self.file))
                 view, position = view[count:], position + count
@@ -170,6 +183,11 @@ class PlannedFile:
 
     name: str
     tensors: tuple[PlannedTensor, ...]
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Size of its tensors."""
+        return sum(tensor.bytes for tensor in self.tensors)
 
     def header(self) -> bytes:
         """Returns what stands before the tensors, which follow one another in order."""

@@ -377,14 +377,14 @@ def test_whole_models_are_copied_and_cast(base: Path, lora: Path, tmp_path: Path
 def test_a_full_disk_leaves_nothing(lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = 0
 
-    def write(descriptor: int, content: memoryview, position: int) -> int:
+    def write(descriptor: int, content: memoryview, position: int, *, large: bool) -> int:
         nonlocal written
         written += len(content)
         if written > 200_000:
             raise OSError(28, "No space left on device")
         return os.pwrite(descriptor, content, position)
 
-    monkeypatch.setattr(block_writer, "_write_once", write)
+    monkeypatch.setattr(block_writer, "write_at", write)
     with pytest.raises(CheckpointError, match="no space left on the disk"):
         _merge(lora, tmp_path / "merged")
     assert written > 200_000 and not (tmp_path / "merged").exists() and not _leftovers(tmp_path)
