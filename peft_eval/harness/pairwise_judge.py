@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 from peft_eval.errors import ConfigError, JudgeError, RouteError
 from peft_eval.judging.answer_store import default_store
 from peft_eval.judging.asking import CONCURRENCY, check
-from peft_eval.judging.endpoint import Endpoint, endpoint_at
+from peft_eval.judging.endpoint import Endpoint, LaterEndpoint, endpoint_at
 from peft_eval.judging.pairwise import DEFAULT_CONFIG, check_judge, read_annotations
 
 
@@ -96,8 +96,10 @@ class JudgeSettings:
             )
 
     @contextlib.contextmanager
-    def open(self, task: str) -> Iterator[Endpoint | None]:
+    def open(self, task: str) -> Iterator[Endpoint | LaterEndpoint | None]:
         """Gives the judge's endpoint, None if there are only stored annotations.
+
+        A model that is served here is started when the first question is put to it, and stopped at the end.
 
         Args:
             task: for the name of a local server's log.
@@ -108,18 +110,22 @@ class JudgeSettings:
         if self.url:
             yield endpoint_at(self.url, self.model)
         elif self.model:
-            from peft_eval.serving.server import serve
-
             log = user_cache_path("peft_eval") / "judge" / f"vllm-serve-{task}.log"
+            identity = f"{weights_identity(self.model)} {self.server_arguments}".strip()
             with contextlib.ExitStack() as stack:
-                try:
-                    server = stack.enter_context(serve(self.model, log, self.server_arguments))
-                except RouteError as error:
-                    raise JudgeError(error.problem, place=error.place, remedy=error.remedy) from error
-                identity = f"{weights_identity(self.model)} {self.server_arguments}".strip()
-                yield replace(Endpoint(server.url, server.model, identity), key=server.key)
+                yield LaterEndpoint(Path(self.model).name, identity, lambda: self._serve(stack, log, identity))
         else:
             yield None
+
+    def _serve(self, stack: contextlib.ExitStack, log: Path, identity: str) -> Endpoint:
+        from peft_eval.serving.server import serve
+
+        assert self.model is not None
+        try:
+            server = stack.enter_context(serve(self.model, log, self.server_arguments))
+        except RouteError as error:
+            raise JudgeError(error.problem, place=error.place, remedy=error.remedy) from error
+        return Endpoint(server.url, server.model, identity, server.key)
 
 
 def weights_identity(model: str) -> str:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from peft_eval.errors import JudgeError
 from peft_eval.judging.answer_store import AnswerStore, question_hash
-from peft_eval.judging.endpoint import KEY_VARIABLE, Endpoint
+from peft_eval.judging.endpoint import KEY_VARIABLE, Endpoint, LaterEndpoint
 
 if TYPE_CHECKING:
     import openai
@@ -46,7 +46,7 @@ def check(endpoint: Endpoint) -> None:
 
 
 def ask(
-    endpoint: Endpoint,
+    judge: Endpoint | LaterEndpoint,
     questions: Sequence[Question],
     store: AnswerStore,
     *,
@@ -56,7 +56,7 @@ def ask(
     """Returns a judge's answer to each question.
 
     Args:
-        endpoint: the judge.
+        judge: whom to ask; one that is started later is started if an answer is missing.
         questions: bodies for `/chat/completions` (with `messages`) or `/completions` (with `prompt`), without `model`.
         store: answers known already; new ones are put there one by one.
         concurrency: questions on their way at a time.
@@ -70,7 +70,7 @@ def ask(
         JudgeError: the key is refused, the model is unknown, the judge stays away, or it refuses every question. What
             was answered until then is in the store.
     """
-    names = [question_hash(endpoint.identity, question) for question in questions]
+    names = [question_hash(judge.identity, question) for question in questions]
     answers: dict[str, dict[str, Any] | None] = {name: store.get(name) for name in dict.fromkeys(names)}
     missing = {name: question for name, question in zip(names, questions, strict=True) if answers[name] is None}
     refusals: list[str] = []
@@ -79,8 +79,9 @@ def ask(
             "%d of %d judgements are cached; asking %s for the rest",
             len(answers) - len(missing),
             len(answers),
-            endpoint.model,
+            judge.model,
         )
+        endpoint = judge.address()
         with _client(endpoint, retries=retries, seconds=ANSWER_SECONDS) as client:
             for name, answer in _answers(client, endpoint, missing, concurrency):
                 if isinstance(answer, str):
@@ -91,7 +92,7 @@ def ask(
     if refusals and len(refusals) == len(missing):
         raise JudgeError(
             f"the judge refused every question: {refusals[0]}",
-            place=f"{endpoint.url}, model {endpoint.model}",
+            place=f"{judge.address().url}, model {judge.model}",
             remedy="see that the model is served with a chat template and a context that holds the questions",
         )
     if refusals:

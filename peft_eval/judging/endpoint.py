@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +31,32 @@ class Endpoint:
     model: str
     identity: str
     key: str = field(default="", repr=False)
+
+    def address(self) -> Endpoint:
+        """Returns the judge's address: itself."""
+        return self
+
+
+@dataclass(slots=True)
+class LaterEndpoint:
+    """A judge that is started once there is something to ask it.
+
+    Attributes:
+        model: the name to ask for.
+        identity: under which its answers are cached.
+        start: starts it and returns its address.
+    """
+
+    model: str
+    identity: str
+    start: Callable[[], Endpoint]
+    _started: Endpoint | None = None
+
+    def address(self) -> Endpoint:
+        """Returns the judge's address, and starts it the first time."""
+        if self._started is None:
+            self._started = self.start()
+        return self._started
 
 
 def refuse_keys(metadata: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from peft_eval.errors import ConfigError, DataError, JudgeError
 from peft_eval.judging.answer_store import AnswerStore
 from peft_eval.judging.asking import CONCURRENCY, ask
-from peft_eval.judging.endpoint import Endpoint
+from peft_eval.judging.endpoint import Endpoint, LaterEndpoint
 
 DEFAULT_CONFIG = "alpaca_eval_gpt4"
 
@@ -42,7 +42,7 @@ def check_judge(config: str) -> None:
 
 def preferences(
     comparisons: Sequence[Comparison],
-    judge: Endpoint | None,
+    judge: Endpoint | LaterEndpoint | None,
     store: AnswerStore | None,
     *,
     config: str = DEFAULT_CONFIG,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from lm_eval.utils import handle_non_serializable, make_table
 from peft_eval.errors import ConfigError, DataError, JudgeError
 from peft_eval.harness.baselines import CopyInput
 from peft_eval.harness.saved_answers import SavedAnswers
+from peft_eval.serving.server import Server
 from tests.judge_server import FIRST, JudgeServer, prefers
 from tests.judging.test_length_control import difficulties  # noqa: F401
 
@@ -162,6 +165,28 @@ def test_a_judge_that_dies_midway_costs_nothing_twice(run, few: dict[str, str], 
         assert len(server.bodies) - before == 2
     assert results["results"]["tulu_alpaca_eval"]["unparsed,none"] == 0
     assert len(model.requests) == 6
+
+
+def test_a_judge_of_ours_is_served_only_if_an_answer_is_missing(
+    run, few: dict[str, str], tmp_path, monkeypatch
+) -> None:
+    served: list[str] = []
+    (tmp_path / "judge").mkdir()
+
+    @contextlib.contextmanager
+    def serve(model: str, log: Path, arguments: str) -> Iterator[Server]:
+        with JudgeServer(prefers(len)) as server:
+            served.append(model)
+            yield Server(url=server.url, model="judge", key="", log=log)
+
+    monkeypatch.setattr("peft_eval.serving.server.serve", serve)
+    metadata = few | {"judge_model": str(tmp_path / "judge")}
+    for expected in (1, 1):
+        results = run(Answers(lambda doc: "a longer answer"), metadata)
+        assert results["results"]["tulu_alpaca_eval"]["win_rate,none"] == 100.0
+        assert len(served) == expected
+    run(Answers(lambda doc: "another, longer answer"), metadata)
+    assert len(served) == 2
 
 
 def test_a_wrong_key_is_known_before_the_first_answer(run, few: dict[str, str], monkeypatch) -> None:

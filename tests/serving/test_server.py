@@ -162,6 +162,9 @@ def test_a_real_server_judges(tmp_path: Path, tasks_root: Path, monkeypatch) -> 
     [log] = (tmp_path / "cache").rglob("vllm-serve-*.log")
     assert log.read_text().count("POST /v1/chat/completions") == 5
     assert not [process for process in _commands() if str(judge) in process]
+    log.unlink()
+    assert run()["unparsed,none"] == 1.0
+    assert not log.exists()  # all is cached: no server was started
 
 
 def _commands() -> list[str]:
