@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lm_eval.tasks import TaskManager
 
 from peft_eval.errors import ConfigError
-from peft_eval.harness.extensions import extend_all
+from peft_eval.harness.extensions import extend_all, extend_command
 from tests import tulu_files
 
 PHYSICS = "tulu_mmlu_5shot::stem::physics"
@@ -67,3 +69,19 @@ def test_names_of_others_are_left_to_lm_eval(manager: TaskManager):
     assert manager.match_tasks(["nobodys::task", "tulu_codin?"]) == ["tulu_coding"]
     with pytest.raises(KeyError, match="not a registered task"):
         manager.load(["nobodys::task"])
+
+
+@pytest.mark.parametrize("problem", ["Tasks not found: tulu_mmlu_6shot", "something else"])
+def test_the_command_says_in_one_line_that_a_task_is_unknown(problem: str, capsys: pytest.CaptureFixture[str]):
+    class Command:
+        def execute(self, args: Any) -> None:
+            raise ValueError(problem)
+
+    extend_command(SimpleNamespace(HarnessCLI=Command))  # type: ignore[arg-type]
+    with pytest.raises(SystemExit if "not found" in problem else ValueError) as caught:
+        Command().execute(None)
+    if "not found" in problem:
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.startswith(
+            "error: --tasks: Tasks not found: tulu_mmlu_6shot (`peft-eval suites`"
+        )
