@@ -25,37 +25,37 @@ PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 64, 64, 64
 VOCABULARY = 8192
 
 
-def write_base(folder: Path) -> None:
-    """Writes a 12-layer Llama of width 768 and a word-level tokenizer."""
+def write_base(folder: Path, vocabulary: int = VOCABULARY) -> None:
+    """Writes a 14-layer Llama of width 768 and a word-level tokenizer."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=768, intermediate_size=2304, num_hidden_layers=14, num_attention_heads=12,
+        vocab_size=vocabulary, hidden_size=768, intermediate_size=2304, num_hidden_layers=14, num_attention_heads=12,
         num_key_value_heads=12, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )  # fmt: skip
     model = LlamaForCausalLM(config).to(torch.bfloat16)
     print(f"base: {model.num_parameters() / 1e6:.0f}M parameters, bfloat16")
     model.save_pretrained(str(folder))
-    words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w2"))
+    words = Tokenizer(models.WordLevel({f"w{index}": index for index in range(vocabulary)}, unk_token="w2"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, bos_token="w0", eos_token="w1").save_pretrained(str(folder))
 
 
-def write_adapter(base: Path, folder: Path, rank: int) -> None:
+def write_adapter(base: Path, folder: Path, rank: int, *, seed: int = 1, scale: float = 0.02) -> None:
     """Writes a LoRA on all linear layers whose weights are not zero."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16), config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
+            torch.nn.init.normal_(parameter, std=scale)
     model.save_pretrained(str(folder))
 
 

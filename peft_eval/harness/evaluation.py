@@ -20,6 +20,7 @@ from typing import Any
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
 from peft_eval.checkpoint.writing import CHAT_TEMPLATE
+from peft_eval.harness.session import current_session
 from peft_eval.harness.shots import tell_shots
 
 logger = logging.getLogger("lm_eval.peft_eval")  # lm-eval shows what its own loggers say
@@ -144,12 +145,17 @@ def _loaded_first(call: Mapping[str, Any]) -> Any:
     from lm_eval.utils import simple_parse_args_string
 
     manager = call["task_manager"]
+    model_args = call["model_args"]
+    values = simple_parse_args_string(model_args) if isinstance(model_args, str) else model_args or {}
+    metadata = values | (call["metadata"] or {})
     if manager is None:
-        model_args = call["model_args"]
-        values = simple_parse_args_string(model_args) if isinstance(model_args, str) else model_args or {}
-        manager = TaskManager(metadata=values | (call["metadata"] or {}))
+        manager = TaskManager(metadata=metadata)
     _seed(call)  # what a task draws while it loads must not depend on what ran before
-    loaded = manager.load(call["tasks"])
+    shared = current_session()
+    if shared is not None and shared.tasks is not None:
+        loaded = shared.tasks.load(manager, call, metadata)
+    else:
+        loaded = manager.load(call["tasks"])
 
     def load(names: Any) -> Any:
         del manager.load  # the method of its class again
@@ -180,7 +186,9 @@ def _tasks_of(task_dict: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _leave_alone(tasks: Mapping[str, Any]) -> None:
     for task in tasks.values():
-        task.build_all_requests = functools.partial(_without_template, task.build_all_requests)
+        build = task.build_all_requests
+        if getattr(build, "func", None) is not _without_template:  # tasks may serve several runs
+            task.build_all_requests = functools.partial(_without_template, build)
     if tasks:
         logger.info("no chat template on top of what is rendered already: %s", _listed(tasks))
 

@@ -17,6 +17,9 @@ from peft_eval.harness.fallback import start_on_hf
 from peft_eval.harness.next_token import NextTokenScores
 from peft_eval.harness.prompts import WatchedPrompts
 from peft_eval.harness.record import run_record
+from peft_eval.harness.session import Session, current_session, engine_of
+from peft_eval.harness.speaker import speaker_of
+from peft_eval.harness.stored_answers import StoredAnswers
 from peft_eval.serving.engine import cpu_defaults, engine_dtype
 from peft_eval.serving.loader import with_route
 from peft_eval.serving.next_token import asks_for_next_tokens
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PeftVLLM(WatchedPrompts, EncodingAhead, NextTokenScores, vllm_causallms.VLLM):
+class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vllm_causallms.VLLM):
     """vLLM as lm-eval drives it, for a base, an adapter or full weights.
 
     Args:
@@ -59,20 +62,25 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, NextTokenScores, vllm_causallms.VL
         self._prompt_ids: tuple[int, ...] = ()
         self._proof: Proof | None = None
         self._full_proof: dict[str, Any] | None = None
+        self._swap_proof: dict[str, Any] | None = None
+        self._session = current_session()
         if str(options.get("batch_size", 1)) == "1":
             # lm_eval's own default, which would hand vLLM one prompt at a time; vLLM batches by itself.
             options["batch_size"] = "auto"
         if peft is None:
             if not pretrained:
                 raise ConfigError("neither peft= nor pretrained= is given", place="--model_args", remedy="name one")
-            if pretrained.startswith("zoo:"):
-                pretrained = str(resolve_folder(pretrained))
-            super().__init__(pretrained=pretrained, **cpu_defaults(pretrained, options))
+            if pretrained.startswith("zoo:") or self._session is not None:
+                pretrained = str(resolve_folder(pretrained, revision=options.get("revision")))
+            self._start(pretrained, cpu_defaults(pretrained, options))
+            self._prove_swap(Path(pretrained), None)
         else:
             if not isinstance(route, Route):
                 route = choose_route(str(peft), pretrained=pretrained, force_base=bool(force_base), wanted=route)
             self._start_with_checkpoint(route, options)
         self._begin_watching(self._route)
+        if self._session is not None and self.data_parallel_size <= 1:
+            self.remember_in(self._session.store, speaker_of(self._route, self.model_args, self))
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
@@ -86,7 +94,9 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, NextTokenScores, vllm_causallms.VL
         if not given.get("peft"):
             base = given.get("pretrained")
             return start_on_hf(None, given) if base and engine_obstacle(Path(str(base))) else cls(**given)
-        route = choose_route(
+        shared = current_session()
+        known = shared.routes.get(str(given["peft"])) if shared is not None else None
+        route = known or choose_route(
             str(given["peft"]),
             pretrained=given.get("pretrained"),
             force_base=bool(given.get("force_base")),
@@ -104,11 +114,33 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, NextTokenScores, vllm_causallms.VL
         model = str(route.model_folder)
         arguments = {"tokenizer": str(route.tokenizer_folder), "add_bos_token": route.adds_bos} | options
         reference = self._reference(route, arguments)
-        super().__init__(pretrained=model, **with_route(cpu_defaults(model, arguments), route.engine))
+        self._start(model, with_route(cpu_defaults(model, arguments), route.engine))
         if reference is not None and self._proof is not None and self.data_parallel_size <= 1:
             self._proof = prove_engine(self._proof, reference, self.model, place, self._prompt_ids)
+        self._prove_swap(route.model_folder, reference)
         if self._proof:
             logger.info("%s: %s", place, self._proof.verdict)
+
+    def _start(self, pretrained: str, arguments: dict[str, Any]) -> None:
+        """Starts an engine, or puts the checkpoint into the one that the session has."""
+        with engine_of(self._session, vllm_causallms):
+            super().__init__(pretrained=pretrained, **arguments)
+
+    def _prove_swap(self, model_folder: Path, reference: Reference | None) -> None:
+        """Checks that an engine in which checkpoints take turns serves this one."""
+        shared = self._session
+        if shared is None or shared.engine is None or self.data_parallel_size > 1:
+            return
+        from peft_eval.serving.swap_probe import Expected, expected_of_folder, prove_swap
+
+        if reference is not None:
+            now = Expected(reference.prompt_ids, reference.unmerged)
+        else:
+            now = expected_of_folder(model_folder, Path(self.model_args["tokenizer"] or model_folder))
+        place = self._route.checkpoint.reference if self._route else str(model_folder)
+        before = shared.served if shared.engine.changes[-1].how == "swap" else None
+        self._swap_proof = prove_swap(self.model, now, before, place, self._prompt_ids)
+        shared.served = now
 
     def _reference(self, route: Route, arguments: dict[str, Any]) -> Reference | None:
         if route.name == "full":
@@ -144,7 +176,16 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, NextTokenScores, vllm_causallms.VL
     def get_model_info(self) -> dict[str, Any]:
         """Returns what lm-eval adds to the results' `config`."""
         proof = self._proof.as_record() if self._proof else self._full_proof
-        return {"peft_eval": run_record(self._route, proof, self._watch.counts)}
+        record = run_record(self._route, proof, self._watch.counts)
+        return {"peft_eval": record | self._session_record(self._session)}
+
+    def _session_record(self, shared: Session | None) -> dict[str, Any]:
+        if shared is None:
+            return {}
+        record: dict[str, Any] = {"answers": {"asked": self.asked, "remembered": self.remembered}, **shared.notes}
+        if shared.engine is not None and shared.engine.changes:
+            record["engine"] = {**shared.engine.changes[-1].as_record(), "proof": self._swap_proof}
+        return record
 
 
 finish(vllm_causallms)

@@ -178,7 +178,9 @@ def _engine_route(name: str, checkpoint: Checkpoint, base: Path, tokenizer: Path
     if name != "merge" and config.get("model_type") not in TESTED_MODEL_TYPES and not insisted:
         kind = config.get("model_type")
         raise RouteError(f"not tested inside vLLM with bases of type {kind} (route={name} in --model_args insists)")
-    engine = engine_arguments(checkpoint.folder, name, config_overrides=overrides, graph=graph)
+    engine = engine_arguments(
+        checkpoint.folder, name, config_overrides=overrides, graph=graph, virtual_rows=len(prompt_ids)
+    )
     return Route(checkpoint, name, reason, base, tokenizer, engine, prompt_ids)
 
 

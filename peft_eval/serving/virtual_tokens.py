@@ -21,6 +21,7 @@ from peft_eval.serving.blocks import finite_tensors
 
 PROMPT_TYPES = ("PROMPT_TUNING", "P_TUNING")
 _SAVED_PROMPT = "prompt_embeddings"
+_HIDDEN = "peft_eval_hidden_from"
 
 
 def virtual_token_obstacle(adapter_config: dict[str, Any]) -> str | None:
@@ -50,12 +51,21 @@ def read_prompt(adapter_folder: Path, base_config: dict[str, Any]) -> torch.Tens
         raise CheckpointError(
             f"no {_SAVED_PROMPT} of {config['num_virtual_tokens']} virtual tokens", place=str(adapter_folder)
         )
-    width = base_config.get("word_embed_proj_dim") or base_config.get("hidden_size") or base_config.get("n_embd")
+    width = _width(base_config)
     if prompt.shape[1] != width:
         raise BaseMismatchError(
             f"the prompt's embeddings have {prompt.shape[1]} numbers, the base's {width}", place=str(adapter_folder)
         )
     return prompt
+
+
+def _width(base_config: dict[str, Any]) -> Any:
+    return base_config.get("word_embed_proj_dim") or base_config.get("hidden_size") or base_config.get("n_embd")
+
+
+def empty_prompt(base_config: dict[str, Any]) -> torch.Tensor:
+    """Returns a prompt of no virtual tokens, (0, hidden), for a model whose vocabulary has room for some."""
+    return torch.zeros(0, int(_width(base_config)))
 
 
 def with_prompt_rows(
@@ -110,7 +120,10 @@ def _vocabulary_layers(base_folder: Path) -> tuple[str, str | None, float]:
 
 
 def hide_virtual_tokens(model: nn.Module, vocabulary: int) -> None:
-    """Sets the logits of a vLLM model from id `vocabulary` on to minus infinity."""
+    """Sets the logits of a vLLM model from id `vocabulary` on to minus infinity; once is enough."""
+    if _HIDDEN in model.__dict__:
+        return
+    model.__dict__[_HIDDEN] = vocabulary
     plain: Any = type(model)
 
     def compute_logits(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor | None:

@@ -34,6 +34,8 @@ DEFAULT_PREFIX_TOKENS = 4
 class MemorizationTask(ConfigurableTask):
     """Documents from a checkpoint's training data; subclasses say which, what is asked, and how it is scored."""
 
+    of_the_checkpoint = True  # another checkpoint was trained on other instances
+
     def __init__(self, config: dict[str, Any]):
         self._scores: list[dict[str, Any]] = []
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
