@@ -1,17 +1,22 @@
 """What each choice of the training loop costs, in tokens (prompt and answer, no padding) per CPU-second.
 
-    python scripts/bench_train.py --base BASE --data superni:DIR
+    python scripts/bench_train.py --base BASE --data superni:DIR [--output bench_train.json]
 
 Every variant trains the same examples with the same LoRA: the Trainer with padded micro-batches sorted
-by length (as `peft-eval train`), with packing, a bare PyTorch loop over the same micro-batches, and the
-same without the two economies (LM head on answers alone, sorting). CPU time on one thread is
-measured, not wall-clock time, so that other work on the machine disturbs little.
+by length (as `peft-eval train`), with packing, a bare PyTorch loop over the same micro-batches, the
+same without the two economies (LM head on answers alone, sorting), and TRL's SFTTrainer in several
+settings (`pip install trl`; left out, with a line that says so, where it is not installed). CPU time on
+one thread is measured, not wall-clock time, so that other work on the machine disturbs little. The
+last lines are the ratios of `peft-eval train`'s default to the bare loop and to TRL's best setting.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
+import itertools
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +89,58 @@ def unsorted(setup: Setup, plan: Plan, step: int) -> list[dict[str, Any]]:
     return [_on_every_position(padded_batch(part, pad_token_id=0)) for part in parts]
 
 
+def with_trl(spec: TrainSpec, **settings: Any) -> float:
+    """Returns tokens per CPU-second of TRL's SFTTrainer on the same examples, in its own batches.
+
+    Args:
+        spec: the run's settings; model, optimiser and examples a step are the same as with ours.
+        settings: arguments of `trl.SFTConfig`.
+    """
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    setup, model = prepare_model(set_up(spec), arithmetic(spec))
+    plan = setup.plan()
+    rows = [setup.tokens.rows[index] for step in range(plan.steps) for index in plan.examples_of(step)]
+    data = Dataset.from_list(
+        [{"input_ids": row.ids.tolist(), "completion_mask": row.learnt.astype(int).tolist()} for row in rows]
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        args = SFTConfig(
+            output_dir=scratch,
+            num_train_epochs=1,
+            learning_rate=spec.learning_rate,
+            max_grad_norm=spec.max_grad_norm,
+            optim="adamw_torch_fused",
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            completion_only_loss=True,
+            max_length=max(len(row) for row in rows),
+            save_strategy="no",
+            logging_steps=1000,
+            report_to=[],
+            disable_tqdm=True,
+            **settings,
+        )
+        trainer = SFTTrainer(model=model, args=args, train_dataset=data, processing_class=setup.tokenizer)
+        began = time.process_time()
+        trainer.train()
+        return plan.tokens(plan.steps) / (time.process_time() - began)
+
+
+def trl_variants(spec: TrainSpec) -> Iterator[tuple[str, float]]:
+    """Yields the speed of TRL's settings: how a step is split, grouping by length, packing."""
+    for parts in (4, 1):
+        size = spec.batch_size // parts
+        split = {"per_device_train_batch_size": size, "gradient_accumulation_steps": parts}
+        yield f"TRL, {parts} micro-batches", with_trl(spec, **split)
+        grouped = with_trl(spec, **split, train_sampling_strategy="group_by_length")
+        yield f"TRL, {parts} micro-batches, grouped by length", grouped
+    packed = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": spec.batch_size}
+    yield "TRL, packed (examples see each other)", with_trl(spec, **packed, packing=True)
+
+
 def _on_every_position(batch: dict[str, Any]) -> dict[str, Any]:
     ids, labels = batch["input_ids"], batch["labels"]
     everywhere = torch.full_like(ids, -100)
@@ -115,11 +172,13 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     options = {"rank": given.rank, "targets": ["all-linear"]}
     spec = TrainSpec(base=given.base, data=given.data, output="unused", tasks=given.tasks, options=options)
     spec = spec.model_copy(update={"max_steps": given.steps, "epochs": None, "save_every_steps": 0})
+    found: dict[str, float] = {}
     with quiet():
         setup = set_up(spec)
         for count in (1, 2, 4, 8):
@@ -127,8 +186,21 @@ def main() -> None:
                 dataclasses.replace(setup, spec=spec.model_copy(update={"micro_batches": count})).plan()
             )
             print(f"{count} micro-batches: {share:.1%} padding")
-        for name, speed in variants(setup.spec):
+        has_trl = importlib.util.find_spec("trl") is not None
+        peers = trl_variants(setup.spec) if has_trl else iter(())
+        for name, speed in itertools.chain(variants(setup.spec), peers):
+            found[name] = round(speed, 1)
             print(f"{name:45} {speed:8,.0f} tokens/CPU-second", flush=True)
+    ours = found[f"Trainer, {TrainSpec.model_fields['micro_batches'].default} micro-batches"]
+    ratios = {"ours / bare loop": ours / found["bare loop, 4 micro-batches"]}
+    if has_trl:
+        ratios["ours / TRL's best"] = ours / max(speed for name, speed in found.items() if name.startswith("TRL"))
+    else:
+        print("TRL is not installed: pip install trl")
+    for name, ratio in ratios.items():
+        print(f"{name}: {ratio:.2f}")
+    if given.output:
+        given.output.write_text(json.dumps({"tokens_per_cpu_second": found, **ratios}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ A conversation is tokenised as one text, as open-instruct does; a token is learn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from peft_eval.data.source import Example
 from peft_eval.errors import ConfigError, DataError
 from peft_eval.training.templates import Template, render
+from peft_eval.training.token_cache import cache_key, cached_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -102,20 +103,33 @@ def tokens_of(
     *,
     encoder_decoder: bool = False,
 ) -> TokenData:
-    """Tokenises examples as training does, with a template of either kind.
+    """Tokenises examples as training does, with a template of either kind, or takes them from the cache.
 
     Raises:
         ConfigError, DataError: see `tokenise` and `tokenise_conversations`.
     """
-    if template.text is None:
-        return tokenise(
-            examples,
-            tokenizer,
-            max_source_tokens=limits.source,
-            max_target_tokens=limits.target,
-            encoder_decoder=encoder_decoder,
-        )
-    return tokenise_conversations(examples, tokenizer, template, max_tokens=limits.conversation)
+
+    def make() -> TokenData:
+        if template.text is None:
+            return tokenise(
+                examples,
+                tokenizer,
+                max_source_tokens=limits.source,
+                max_target_tokens=limits.target,
+                encoder_decoder=encoder_decoder,
+            )
+        return tokenise_conversations(examples, tokenizer, template, max_tokens=limits.conversation)
+
+    return cached_tokens(cache_key(tokenizer, _parts(examples), template, limits, encoder_decoder), make)
+
+
+def _parts(examples: Sequence[Example]) -> Iterator[str]:
+    """Yields all that token ids take from the examples, each example with its number of turns before it."""
+    for example in examples:
+        yield str(len(example.messages))
+        for turn in example.messages:
+            yield turn.role
+            yield turn.content
 
 
 def adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
