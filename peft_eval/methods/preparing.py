@@ -42,7 +42,7 @@ def prepared(preset: Preset, model: PreTrainedModel, options: Any, *, base_id: s
 
             initialize_lora_eva_weights(
                 adapted,  # type: ignore[arg-type]
-                list(_batches(model, options, course)),
+                _batches_for_eva(preset, config, list(_batches(model, options, course))),
                 gather_distributed_inputs=False,
                 show_progress_bar=False,
             )
@@ -126,6 +126,54 @@ def _has_transposed(model: PreTrainedModel, targets: list[str] | None) -> bool:
 def _batches(model: PreTrainedModel, options: Any, course: Course) -> Iterator[dict[str, torch.Tensor]]:
     for batch in course.examples(options.start_examples):
         yield {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
+def _batches_for_eva(preset: Preset, config: Any, batches: list[dict[str, torch.Tensor]]) -> list[dict[str, Any]]:
+    """Joins batches until each has as many learnt tokens as EVA computes components.
+
+    peft leaves a smaller batch out, and goes round for ever where all of them are smaller.
+
+    Raises:
+        ConfigError: all of them together are too small.
+    """
+    ranks = [config.r, *(config.rank_pattern or {}).values()]
+    needed = round(max(ranks) * config.eva_config.rho)
+    joined: list[dict[str, Any]] = []
+    waiting: list[dict[str, torch.Tensor]] = []
+    for batch in batches:
+        waiting.append(batch)
+        if _learnt_tokens(waiting, config) >= needed:
+            joined.append(_as_one(waiting))
+            waiting = []
+    if not joined:
+        raise ConfigError(
+            f"the examples that EVA starts from have {_learnt_tokens(waiting, config):,} learnt tokens, and it needs "
+            f"rank x rho of them, {needed:,}",
+            place=f"--method {preset.name}",
+            remedy="raise --start-examples, or lower --rank",
+        )
+    return joined
+
+
+def _learnt_tokens(batches: list[dict[str, torch.Tensor]], config: Any) -> int:
+    eva = config.eva_config
+    return sum(
+        int(((b["labels"] != eva.label_mask_value) if eva.use_label_mask else b["attention_mask"]).sum())
+        for b in batches
+    )
+
+
+def _as_one(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Joins batches that are padded on the right."""
+    import torch
+    from torch.nn.functional import pad
+
+    longest = max(batch["input_ids"].shape[1] for batch in batches)
+    fill = {"labels": -100}
+    return {
+        name: torch.cat([pad(b[name], (0, longest - b[name].shape[1]), value=fill.get(name, 0)) for b in batches])
+        for name in batches[0]
+    }
 
 
 def _look_at_data(start: str, model: Any, config: Any, batches: Iterator[dict[str, torch.Tensor]]) -> None:

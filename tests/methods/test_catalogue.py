@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from peft_eval import plugins
 from peft_eval.errors import ConfigError, ManyErrors
 from peft_eval.methods.catalogue import catalogue, offered, unavailable
+from peft_eval.methods.method import Course
 from peft_eval.methods.peft_types import fields_of, peft_type_names
 from peft_eval.methods.presets import NOT_OFFERED, PRESETS
 from tests.tiny import tiny_llama
@@ -236,6 +237,26 @@ def test_a_start_from_data_needs_data(model, name):
     method = METHODS[name]
     with pytest.raises(ConfigError, match=f"{name} starts from training data"):
         method.prepare(model, method.fit(model, method.options(rank=4)), base_id="base")
+
+
+def _short_answers(count):
+    """Yields right-padded batches of two rows with one learnt token each, of different lengths."""
+    for number in range(count // 2):
+        ids = torch.randint(3, 300, (2, 6 + number % 3), generator=torch.Generator().manual_seed(number))
+        labels = torch.full_like(ids, -100)
+        labels[:, -1] = ids[:, -1]
+        yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def test_eva_starts_from_short_answers_or_says_what_it_lacks(model):
+    eva = METHODS["eva"]
+    course = Course(steps=1, examples=_short_answers)
+    options = eva.fit(model, eva.options(rank=4, start_examples=24))
+    adapted = eva.prepare_in(model, options, base_id="base", course=course)
+    start = next(weight for name, weight in adapted.named_parameters() if "lora_A" in name)
+    assert torch.linalg.matrix_rank(start) == 4
+    with pytest.raises(ConfigError, match=r"have 6 learnt tokens, and it needs rank x rho of them, 8 \(raise --start"):
+        eva.prepare_in(model, options.model_copy(update={"start_examples": 6}), base_id="base", course=course)
 
 
 def test_types_are_read_well():
