@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 from peft_eval.training.base import arithmetic
 from peft_eval.training.batches import Plan, answer_loss, padded_batch
@@ -37,6 +38,16 @@ from peft_eval.training.trainer import AnswerTrainer, arguments
 Batches = Callable[[Setup, Plan, int], list[dict[str, Any]]]
 
 
+class Clock(TrainerCallback):
+    """CPU-seconds of the steps of a Trainer, without what comes before the first and after the last."""
+
+    def on_train_begin(self, *given: Any, **more: Any) -> None:
+        self.began = time.process_time()
+
+    def on_step_end(self, *given: Any, **more: Any) -> None:
+        self.seconds = time.process_time() - self.began
+
+
 def with_trainer(spec: TrainSpec) -> float:
     """Returns tokens per CPU-second of `peft-eval train`'s own loop."""
     setup, model = prepare_model(set_up(spec), arithmetic(spec))
@@ -45,9 +56,9 @@ def with_trainer(spec: TrainSpec) -> float:
         args = arguments(spec, plan, dtype=arithmetic(spec), scratch=Path(scratch))
         run = UnfinishedRun(Path(scratch))
         trainer = AnswerTrainer(model, args, rows=setup.tokens.rows, plan=plan, spec=spec, run=run, pad_token_id=0)
-        began = time.process_time()
+        trainer.add_callback(clock := Clock())
         trainer.train()
-        return plan.tokens(plan.steps) / (time.process_time() - began)
+        return plan.tokens(plan.steps) / clock.seconds
 
 
 def bare_loop(spec: TrainSpec, batches_of: Batches) -> float:
@@ -124,9 +135,9 @@ def with_trl(spec: TrainSpec, **settings: Any) -> float:
             **settings,
         )
         trainer = SFTTrainer(model=model, args=args, train_dataset=data, processing_class=setup.tokenizer)
-        began = time.process_time()
+        trainer.add_callback(clock := Clock())
         trainer.train()
-        return plan.tokens(plan.steps) / (time.process_time() - began)
+        return plan.tokens(plan.steps) / clock.seconds
 
 
 def trl_variants(spec: TrainSpec) -> Iterator[tuple[str, float]]:
