@@ -4,11 +4,11 @@
     python scripts/measure_methods.py --missing --minutes 7      # go on where the last call stopped
 
 Each method trains on the mini corpus in a process of its own, forked after the libraries were loaded, with LoRA again
-every few methods: a method's seconds per step are set against the LoRA runs around it. Memory is the peak of resident
-pages over what the process held before. Whether it merges, and how far merged and unmerged logits then are apart, is
-found by merging it; the route by asking for one. Tokens per second come from `bench_routes.py --methods all --base
-zoo:base --output bench_routes.json`. What a method cannot do is written down with the reason. Figures are kept after
-every few methods; those of methods that are not measured now stay.
+every few methods: a method's processor seconds per step are set against the LoRA runs around it. Memory is the peak of
+resident pages over what the process held before. Whether it merges, and how far merged and unmerged logits then are
+apart, is found by merging it; the route by asking for one. Tokens per second come from `bench_routes.py --methods all
+--base zoo:base --output bench_routes.json`. What a method cannot do is written down with the reason. Figures are kept
+after every few methods; those of methods that are not measured now stay.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from random_adapters import OPTIONS
@@ -56,9 +57,12 @@ def peak_bytes() -> int:
 def train_one(name: str, output: Path, steps: int) -> dict[str, Any]:
     """Trains one method for some steps and returns what it cost."""
     from peft_eval.checkpoint.reading import open_checkpoint
+    from peft_eval.training import trainer
     from peft_eval.training.run import train
     from peft_eval.training.spec import TrainSpec
 
+    # This process's own time, in one thread: what else runs on the machine does not count.
+    trainer.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[attr-defined]
     spec = TrainSpec(
         base="zoo:base", method=name, data="mini", output=str(output), tasks=12, instances_per_task=20, batch_size=8,
         micro_batches=2, encoding="def_pos2", max_steps=steps, save_every_steps=0, learning_rate=1e-3,
@@ -71,6 +75,7 @@ def train_one(name: str, output: Path, steps: int) -> dict[str, Any]:
     assert manifest is not None and manifest.training is not None
     weights = sum(path.stat().st_size for path in output.glob("*.safetensors"))
     return {
+        "steps": steps,
         "trainable_parameters": manifest.method.trainable_parameters,
         "share": (manifest.method.trainable_parameters or 0) / (manifest.method.total_parameters or 1),
         "checkpoint_bytes": weights,
@@ -185,16 +190,18 @@ def table(measured: dict[str, Any]) -> str:
     """Returns docs/methods.md."""
     methods = measured["methods"]
     hf = {name: one["reason"] for name, one in methods.items() if one.get("route") == "hf"}
+    steps = sorted({one["steps"] for one in methods.values() if "steps" in one})
+    how_many = " or ".join(str(number) for number in steps)
     lines = [
         "# The methods, measured",
         "",
         "Written by `python scripts/measure_methods.py`; not edited by hand. "
-        f"{measured['steps']} steps on the embedded base ({measured['base_parameters']:,} weights), each method at "
+        f"{how_many} steps on the embedded base ({measured['base_parameters']:,} weights), each method at "
         "its own defaults, on a CPU. Options: `peft-eval methods NAME`.",
         "",
-        "- **s/step**: seconds of a training step over LoRA's in the same run.",
+        "- **s/step**: processor seconds of a training step, in one thread, over LoRA's in the same run.",
         "- **memory**: peak while training over what the process held before, MB.",
-        f"- **loss**: on the mini corpus at the first and at the last of the {measured['steps']} steps.",
+        f"- **loss**: on the mini corpus at the first and at the last of the {how_many} steps.",
         "- **merged**: largest difference of logits between merged and unmerged weights over the largest logit, with "
         "merged weights in float32 and bfloat16; empty: there is no merged form.",
         "- **route**: how vLLM serves it; hf: `--model hf`, taken by itself. The reasons are below.",
@@ -215,7 +222,7 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def keep(found: dict[str, dict[str, Any]], speeds: Path | None, steps: int) -> None:
+def keep(found: dict[str, dict[str, Any]], speeds: Path | None) -> None:
     """Writes new figures beside those of other methods, as JSON and as the table."""
     import torch
 
@@ -234,7 +241,6 @@ def keep(found: dict[str, dict[str, Any]], speeds: Path | None, steps: int) -> N
                 everything[name][SPEED] = round(one["ratio"], 3)
     stored = stored_tensors(resolve_folder("zoo:base")).values()
     measured = {
-        "steps": steps,
         "base_parameters": sum(torch.Size(tensor.shape).numel() for tensor in stored),
         "versions": library_versions(),
         "methods": everything,
@@ -272,11 +278,11 @@ def main() -> None:
     done: dict[str, dict[str, Any]] = {}
     for group in measure(names, options.steps) if names else []:
         done |= group
-        keep(done, options.speeds, options.steps)
+        keep(done, options.speeds)
         if time.monotonic() - started > 60 * options.minutes:
             break
     if not names:
-        keep({}, options.speeds, options.steps)
+        keep({}, options.speeds)
     failed = [name for name, one in done.items() if "error" in one]
     seconds = time.monotonic() - started
     print(f"{len(done)} of {len(names)} methods in {seconds:.0f} s, {len(failed)} could not: {TABLE}")
