@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,9 @@ class AnswerTrainer(Trainer):
             )
         return self.optimizer or super().create_optimizer(*args, **kwargs)
 
-    @property
+    @cached_property
     def unwrapped(self) -> Any:
-        """The model without what several processes put around it."""
+        """The model without what several processes put around it; looking for it walks over all modules."""
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _loss_of_step(self, outputs: Any, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor) -> torch.Tensor:
