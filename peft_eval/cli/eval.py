@@ -121,4 +121,5 @@ def _show(outcomes: list[Outcome], tasks: str) -> None:
     Console().print(table)
     for outcome in outcomes:
         for line in [*outcome.notes, *([outcome.error] if outcome.error else [])]:
-            click.echo(f"{outcome.row.reference}: {line}")
+            named = line.startswith(outcome.row.reference)
+            click.echo(line if named else f"{outcome.row.reference}: {line}")

@@ -123,6 +123,10 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vl
 
     def _start(self, pretrained: str, arguments: dict[str, Any]) -> None:
         """Starts an engine, or puts the checkpoint into the one that the session has."""
+        self._before = None
+        if self._session is not None:
+            # What fails from here on leaves weights in the engine of which nothing is known.
+            self._before, self._session.served = self._session.served, None
         with engine_of(self._session, vllm_causallms):
             super().__init__(pretrained=pretrained, **arguments)
 
@@ -138,7 +142,7 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vl
         else:
             now = expected_of_folder(model_folder, Path(self.model_args["tokenizer"] or model_folder))
         place = self._route.checkpoint.reference if self._route else str(model_folder)
-        before = shared.served if shared.engine.changes[-1].how == "swap" else None
+        before = self._before if shared.engine.changes[-1].how == "swap" else None
         self._swap_proof = prove_swap(self.model, now, before, place, self._prompt_ids)
         shared.served = now
 

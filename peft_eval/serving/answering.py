@@ -55,7 +55,7 @@ def finished_answers(engine: Any, take: Callable[[dict[int, dict[str, Any]]], No
     try:
         yield
     finally:
-        del inner.add_request, inner.step
+        inner.add_request, inner.step = add, step
 
 
 def answer_of(output: Any) -> dict[str, Any]:
