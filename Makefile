@@ -3,6 +3,8 @@
 VENV := $(abspath $(or $(PEFT_EVAL_VENV),.venv))
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Without its cache of compiled modules, Python compiles torch, transformers and vLLM anew at every start: 10 seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint env clean clean-env
