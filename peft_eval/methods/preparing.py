@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from peft_eval.methods.targets import ALL_LINEAR, is_regex, linear_shapes, match
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+
+_EVA_BATCHES = 300
 
 
 def prepared(preset: Preset, model: PreTrainedModel, options: Any, *, base_id: str, course: Course | None) -> Any:
@@ -40,12 +44,14 @@ def prepared(preset: Preset, model: PreTrainedModel, options: Any, *, base_id: s
         if course is not None and start == "eva":
             from peft import initialize_lora_eva_weights
 
+            counting = adapted.register_forward_pre_hook(_refusing_after(_EVA_BATCHES, preset))
             initialize_lora_eva_weights(
                 adapted,  # type: ignore[arg-type]
                 _batches_for_eva(preset, config, list(_batches(model, options, course))),
                 gather_distributed_inputs=False,
                 show_progress_bar=False,
             )
+            counting.remove()
     adapted.peft_config["default"].base_model_name_or_path = base_id
     _give_zero_outputs_a_direction(adapted)
     if preset.name == "lorafa":  # its optimiser does so too late: a run's state is read before there is one
@@ -126,6 +132,21 @@ def _has_transposed(model: PreTrainedModel, targets: list[str] | None) -> bool:
 def _batches(model: PreTrainedModel, options: Any, course: Course) -> Iterator[dict[str, torch.Tensor]]:
     for batch in course.examples(options.start_examples):
         yield {name: tensor.to(model.device) for name, tensor in batch.items()}
+
+
+def _refusing_after(batches: int, preset: Preset) -> Any:
+    """Returns a hook that ends EVA's search: peft goes on until all components settle, which few examples may never."""
+    seen = itertools.count(1)
+
+    def refuse(*_: Any) -> None:
+        if next(seen) > batches:
+            raise ConfigError(
+                f"the components that EVA starts from have not settled after {batches} batches",
+                place=f"--method {preset.name}",
+                remedy="lower --rank, or raise --start-examples",
+            )
+
+    return refuse
 
 
 def _batches_for_eva(preset: Preset, config: Any, batches: list[dict[str, torch.Tensor]]) -> list[dict[str, Any]]:
