@@ -38,7 +38,6 @@ COLUMNS = (
     "checkpoint MB",
     "s/step",
     "memory",
-    "loss",
     "merged, float32",
     "merged, bfloat16",
     "route",
@@ -81,8 +80,6 @@ def train_one(name: str, output: Path, steps: int) -> dict[str, Any]:
         "checkpoint_bytes": weights,
         "seconds_per_step": manifest.training.seconds / steps,
         "memory_bytes": peak_bytes() - before,
-        "first_loss": manifest.training.losses[0][1],
-        "last_loss": manifest.training.losses[-1][1],
     }
 
 
@@ -181,7 +178,7 @@ def row(name: str, one: dict[str, Any]) -> str:
     return (
         f"| `{name}` | {one['trainable_parameters']:,} | {one['checkpoint_bytes'] / 1e6:.2f} | "
         f"{one['seconds_to_lora']:.2f} | {one['memory_bytes'] / 1e6:.0f} | "
-        f"{one['first_loss']:.2f} to {one['last_loss']:.2f} | {digits('merged_float32')} | "
+        f"{digits('merged_float32')} | "
         f"{digits('merged_bfloat16')} | {one.get('route', one.get('error', ''))} | {speed} |"
     )
 
@@ -201,7 +198,6 @@ def table(measured: dict[str, Any]) -> str:
         "",
         "- **s/step**: processor seconds of a training step, in one thread, over LoRA's in the same run.",
         "- **memory**: peak while training over what the process held before, MB.",
-        f"- **loss**: on the mini corpus at the first and at the last of the {how_many} steps.",
         "- **merged**: largest difference of logits between merged and unmerged weights over the largest logit, with "
         "merged weights in float32 and bfloat16; empty: there is no merged form.",
         "- **route**: how vLLM serves it; hf: `--model hf`, taken by itself. The reasons are below.",
