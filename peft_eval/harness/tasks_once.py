@@ -49,6 +49,8 @@ class TasksOnce:
             self._loaded[key] = found
             for task in found["tasks"].values():
                 self._build_once(task)
+        for task in self._loaded[key]["tasks"].values():
+            _rename(task, metadata)
         return self._loaded[key]
 
     def _build_once(self, task: Any) -> None:
@@ -64,6 +66,16 @@ class TasksOnce:
                 self._built[key] = [_fresh(one) for one in task._instances]
 
         task.build_all_requests = build_or_copy
+
+
+def _rename(task: Any, metadata: Mapping[str, Any]) -> None:
+    """Puts this run's checkpoint into a task's metadata, which the results hold, in place of an earlier run's."""
+    kept = getattr(getattr(task, "config", None), "metadata", None)
+    if isinstance(kept, dict):
+        for name in _OF_THE_CHECKPOINT:
+            kept.pop(name, None)
+            if name in metadata:
+                kept[name] = metadata[name]
 
 
 def depends_on_checkpoint(task: Any) -> bool:
