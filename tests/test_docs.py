@@ -29,6 +29,7 @@ LM_EVAL = {
     "--limit",
     "--batch_size",
     "--apply_chat_template",
+    "--gen_kwargs",
     "--confirm_run_unsafe_code",
 }
 LM_EVAL |= {"--include_path"}
@@ -58,6 +59,12 @@ def all_options() -> dict[str, set[str]]:
     return {path: options_of(command) for path, command in REFERENCE.commands(cli, "peft-eval")}
 
 
+def options_of_scripts() -> set[str]:
+    """Returns the options that the scripts' parsers take."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py"))
+    return set(re.findall(r"""add_argument\(\s*["'](--[\w-]+)["']""", text))
+
+
 def lines_of(page: Path) -> list[str]:
     """Returns a page's lines, those that a backslash continues joined."""
     return page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
@@ -79,7 +86,7 @@ def test_every_option_is_in_its_section_of_the_reference(path: str, options: set
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_named_exists(page: Path):
-    known = set.union(LM_EVAL, *all_options().values())
+    known = set.union(LM_EVAL, options_of_scripts(), *all_options().values())
     named = {found for line in lines_of(page) for found in re.findall(r"(?<![\w-])--[a-z][\w-]*", line)}
     assert named <= known
 
@@ -105,6 +112,12 @@ def groups() -> set[str]:
     return {suite.name for suite in read_suites(plugins.suites())}
 
 
+def single_tasks() -> set[str]:
+    """Returns the names of tasks that are a file of their own."""
+    files = [path.read_text(encoding="utf-8") for path in (ROOT / "tasks").rglob("*.yaml")]
+    return {name for text in files for name in re.findall(r"^task: (\w+)$", text, re.M)}
+
+
 def test_every_suite_is_described():
     text = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in text for name in groups())
@@ -115,7 +128,7 @@ def test_every_suite_named_exists(page: Path):
     text = page.read_text(encoding="utf-8")
     named = {name for names in re.findall(r"--tasks ([\w,]+)", text) for name in names.split(",") if name.islower()}
     named |= set(re.findall(r"`((?:superni|mini)_[a-z]\w*)`", text)) - {"superni_partial"}
-    assert named <= groups()
+    assert named <= groups() | single_tasks()
 
 
 @pytest.mark.parametrize("suite", sorted(plugins.suites()))

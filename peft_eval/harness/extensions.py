@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import sys
 import warnings
 from types import ModuleType
@@ -43,7 +44,11 @@ def extend_all() -> None:
 
 
 def extend_command(module: ModuleType) -> None:
-    """Lets `lm_eval` print a user's error, an unknown task too, as one line and end with exit code 2."""
+    """Lets `lm_eval` print a user's error, an unknown task too, as one line and end with exit code 2.
+
+    Where bitsandbytes is installed, peft imports it, and it warns at each start of a kernel that it could download.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     execute = module.HarnessCLI.execute
 
     @functools.wraps(execute)
