@@ -173,7 +173,8 @@ def _is_exact(engine: LLM, reference: Reference) -> bool:
 def engine_distances(engine: LLM, reference: Reference, prompt_ids: Sequence[int] = ()) -> tuple[Distance, Distance]:
     """Returns how far an engine's log-probabilities are from base + adapter, and from the base.
 
-    At each position of each probe prompt, the engine's most likely tokens are compared.
+    At each position of each probe prompt, the engine's most likely tokens are compared. Of prompts that a short context
+    has no room for, it is the beginning.
     """
     import torch
     from vllm import SamplingParams, TokensPrompt
@@ -181,7 +182,9 @@ def engine_distances(engine: LLM, reference: Reference, prompt_ids: Sequence[int
     from peft_eval.merging.reference import Distance
 
     sampling = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=_TOP_TOKENS, detokenize=False)
-    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in with_prompt(reference.prompt_ids, prompt_ids)]
+    room = engine.llm_engine.model_config.max_model_len - len(prompt_ids) - 1  # for the one new token
+    texts = [ids[:room] for ids in reference.prompt_ids]
+    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in with_prompt(texts, prompt_ids)]
     outputs = engine.generate(prompts, sampling_params=sampling, use_tqdm=False)
     outputs = [without_prompt(output, len(prompt_ids)) for output in outputs]
     served, adapted, base = [], [], []

@@ -105,8 +105,10 @@ def test_one_request_a_context_that_may_use_the_prefix_cache(model: Any, monkeyp
         return generate(prompts, sampling_params=sampling_params, **options)
 
     monkeypatch.setattr(model.model, "generate", spy)
+    before = model._watch.counts.prompts["task"]
     answers = model.loglikelihood(asked)
     assert len(answers) == 24 and len(sent) == 6
     assert all(parameters.prompt_logprobs is None for _, parameters in sent)
     counts = model._watch.counts
-    assert counts.prompts["task"] >= 24 and not counts.cut_answers["task"]
+    assert counts.prompts["task"] == before + 6  # questions, not continuations
+    assert not counts.cut_answers["task"]
