@@ -49,7 +49,6 @@ class BitFitMethod:
     source = "arXiv 2106.10199"
     options: type[MethodOptions] = BitFitOptions
     kind: Literal["adapter", "full"] = "adapter"
-    mergeable = True
     tuners = (BITFIT,)
     training_defaults: Mapping[str, Any] = {
         "learning_rate": 1e-3,

@@ -60,7 +60,6 @@ class LorettaAdpMethod:
     source = "arXiv 2402.11417"
     options: type[MethodOptions] = LorettaAdpOptions
     kind: Literal["adapter", "full"] = "adapter"
-    mergeable = False
     training_defaults = TRAINING_DEFAULTS
     tuners = (LORETTA_ADP,)
 

@@ -68,7 +68,6 @@ class SelectiveMethod:
     summary: str
     options: type[MethodOptions]
     kind: Literal["adapter", "full"] = "adapter"
-    mergeable = True
     tuners = (SELECTIVE,)
     training_defaults = FullMethod.training_defaults
 

@@ -44,7 +44,6 @@ class TargetedMethod:
     summary: str
     options: type[MethodOptions] = TargetedOptions
     kind: Literal["adapter", "full"] = "adapter"
-    mergeable = True
     training_defaults: Mapping[str, Any] = {
         "learning_rate": 5e-4,
         "weight_decay": 0.01,
