@@ -32,9 +32,15 @@ class Evaluations:
         text = json.dumps(how.model_dump(exclude={"suites"}), sort_keys=True)
         self.folder = store / "evaluations" / hashlib.sha256(text.encode()).hexdigest()[:12]
         self._runs: dict[Path, Run] = {}
+        self._found: dict[str, list[Run]] | None = None
 
     def runs(self) -> dict[str, list[Run]]:
-        """Returns every run by what was evaluated, as it was named; the newest last."""
+        """Returns every run by what was evaluated, as it was named; the newest last. Looked for once between runs."""
+        if self._found is None:
+            self._found = self._look()
+        return self._found
+
+    def _look(self) -> dict[str, list[Run]]:
         found: dict[str, list[Run]] = {}
         for file in sorted(self.folder.rglob("results_*.json"), key=lambda file: file.stem):
             if file not in self._runs:
@@ -47,6 +53,7 @@ class Evaluations:
 
     def missing(self, references: Iterable[str], suites: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
         """Returns which checkpoints lack which suites, by the suites that they lack."""
+        self._found = None  # another process may have asked since
         runs = self.runs()
         lacking: dict[tuple[str, ...], list[str]] = {}
         for reference in references:
@@ -76,6 +83,7 @@ class Evaluations:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             code = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False).returncode
+        self._found = None
         if code:
             raise PeftEvalError(
                 f"evaluation ended with exit code {code}: {_last_error(log)}",

@@ -37,13 +37,13 @@ max_steps = 5
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from peft_eval.errors import ConfigError, PeftEvalError, raise_all, unknown_name
+from peft_eval.training.resolve import read_toml
 
 MOST_CELLS = 10_000
 
@@ -129,13 +129,7 @@ def read_study(path: Path, scale: str | None = None) -> StudyFile:
     Raises:
         ConfigError, ManyErrors: it cannot be read, or what is wrong with it, all at once.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot be read: {reason}", place=str(path)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
+    content = read_toml(path)
     scales = content.pop("scales", {})
     if scale is not None:
         if scale not in scales:

@@ -49,19 +49,28 @@ def from_assignments(assignments: Iterable[str]) -> Placed:
     return placed
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Returns a TOML file's content.
+
+    Raises:
+        ConfigError: it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"cannot be read: {reason}", place=str(path)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
+
+
 def from_file(path: Path) -> Placed:
     """Places the keys of a TOML file.
 
     Raises:
         ConfigError: it cannot be read or is not TOML.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot be read: {reason}", place=str(path)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
+    values = read_toml(path)
     return {key: (value, f"{path}: {key}") for key, value in values.items()}
 
 
