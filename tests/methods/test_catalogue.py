@@ -259,6 +259,16 @@ def test_eva_starts_from_short_answers_or_says_what_it_lacks(model):
         eva.prepare_in(model, options.model_copy(update={"start_examples": 6}), base_id="base", course=course)
 
 
+def test_eva_takes_its_components_as_they_are_where_they_do_not_settle(model, monkeypatch):
+    monkeypatch.setattr("peft_eval.methods.preparing._EVA_BATCHES", 2)
+    eva, seen = METHODS["eva"], []
+    counting = model.register_forward_pre_hook(lambda *_: seen.append(1))
+    course = Course(steps=1, examples=_short_answers)
+    eva.prepare_in(model, eva.fit(model, eva.options(rank=8, start_examples=32)), base_id="base", course=course)
+    counting.remove()
+    assert 2 < len(seen) < 12  # components of random inputs go round for much longer
+
+
 def test_types_are_read_well():
     kinds = {option: METHODS["lora"].options.model_fields[option].annotation for option in ("bias", "rank_pattern")}
     assert typing.get_args(kinds["bias"]) == ("none", "all", "lora_only")
