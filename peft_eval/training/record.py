@@ -94,6 +94,16 @@ def losses_of(log_history: list[dict[str, Any]]) -> list[tuple[int, float]]:
     return [(entry["step"], round(entry["loss"], 6)) for entry in log_history if "loss" in entry]
 
 
+def count_weights(model: Any, *, trained: bool = False) -> int:
+    """Returns how many weights a model has, or how many of them are trained."""
+    # A quantised weight is stored as packed bytes; its state knows its shape.
+    return sum(
+        weight.quant_state.shape.numel() if hasattr(weight, "quant_state") else weight.numel()
+        for weight in model.parameters()
+        if weight.requires_grad or not trained
+    )
+
+
 def peak_memory_bytes() -> int:
     """Returns the most memory this process has held: the GPU's where there is one, else its own."""
     import torch

@@ -16,16 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from peft_eval import plugins
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
-from peft_eval.checkpoint.writing import (
-    CHAT_TEMPLATE,
-    copy_companions,
-    disk_full,
-    publish,
-    save_adapter,
-    save_full,
-    whole_or_nothing,
-)
+from peft_eval.checkpoint.writing import disk_full
 from peft_eval.errors import ConfigError
+from peft_eval.training.record import count_weights
 from peft_eval.training.setup import Setup, set_up
 from peft_eval.training.spec import NOT_IN_THE_RESULT, TrainSpec
 from peft_eval.training.states import UnfinishedRun, check_output, differences
@@ -92,6 +85,7 @@ def train(
 
 def _train(setup: Setup, run: UnfinishedRun, *, resume: bool, processes: Any, say: Callable[[str], None]) -> None:
     from peft_eval.training.base import arithmetic
+    from peft_eval.training.checkpoints import KeptCheckpoints
     from peft_eval.training.trainer import AnswerTrainer, arguments
 
     dtype = arithmetic(setup.spec)
@@ -116,10 +110,13 @@ def _train(setup: Setup, run: UnfinishedRun, *, resume: bool, processes: Any, sa
         run=run,
         pad_token_id=setup.tokenizer.pad_token_id or setup.tokenizer.eos_token_id,
     )
+    if setup.spec.keep_checkpoints:
+        trainer.add_callback(KeptCheckpoints(setup, run, trainer))
     if state:
         trainer.seconds_before = float(run.notes(state[1])["seconds"])
+    trained, weights = count_weights(model, trained=True), count_weights(model)
     say(
-        f"{setup.spec.method} on {setup.base.location}: {_count(model, trained=True):,} of {_count(model):,} weights, "
+        f"{setup.spec.method} on {setup.base.location}: {trained:,} of {weights:,} weights, "
         f"{len(setup.tokens.rows):,} examples, {plan.steps:,} steps" + (f", from step {state[0]:,}" if state else "")
     )
     trainer.train(resume_from_checkpoint=str(state[1]) if state else None)
@@ -190,40 +187,12 @@ def _finish(
     setup: Setup, run: UnfinishedRun, trainer: AnswerTrainer, *, processes: Any, say: Callable[[str], None]
 ) -> None:
     """Writes the checkpoint, then removes the states, then tells what came out."""
-    import torch
+    from peft_eval.training.checkpoints import write_checkpoint
 
-    from peft_eval.training.record import losses_of, manifest_of
-
-    seconds, steps, plan = trainer.seconds, trainer.state.global_step, trainer.plan
-    state_dict = trainer.accelerator.get_state_dict(trainer.model_wrapped) if processes.num_processes > 1 else None
-    if not processes.is_main_process:
-        return
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    manifest = manifest_of(
-        setup,
-        trainable_parameters=_count(model, trained=True),
-        total_parameters=_count(model),
-        steps=steps,
-        epochs=plan.epochs_after(steps),
-        tokens=plan.tokens(steps),
-        seconds=seconds,
-        losses=losses_of(trainer.state.log_history),
-    )
-    complete = run.folder / "complete"
-    with whole_or_nothing(complete) as scratch:
-        if manifest.kind == "adapter":
-            save_adapter(model, scratch, state_dict=state_dict)
-        else:
-            model.config.use_cache = setup.base.config.use_cache  # which the Trainer switched off
-            named = setup.spec.save_dtype
-            dtype = setup.base.config.dtype if named == "auto" else getattr(torch, named)
-            save_full(model, scratch, dtype=dtype, state_dict=state_dict)
-        copy_companions(setup.base.folder, scratch, full=manifest.kind == "full")
-        if setup.template.text is not None:
-            (scratch / CHAT_TEMPLATE).write_text(setup.template.text, encoding="utf-8")
-    publish(complete, run.output, manifest)
-    run.end()
-    say(summary(manifest, run.output))
+    manifest = write_checkpoint(setup, run, trainer, run.output)
+    if manifest is not None:
+        run.end()
+        say(summary(manifest, run.output))
 
 
 def summary(manifest: Manifest, output: Path) -> str:
@@ -264,22 +233,13 @@ def _check_finished(manifest: Manifest, setup: Setup, output: Path) -> None:
 
 
 def _check_room(setup: Setup, model: Any, output: Path) -> None:
-    trained, all_weights = _count(model, trained=True), _count(model)
+    trained, all_weights = count_weights(model, trained=True), count_weights(model)
     kind = plugins.methods()[setup.spec.method].kind
     needed = 4 * (all_weights if kind == "full" else trained)
     if setup.spec.save_every_steps:
         needed += 2 * BYTES_PER_TRAINED_WEIGHT * trained  # the newest state stays until the next is whole
     if shutil.disk_usage(output if output.exists() else output.parent.resolve()).free < needed:
         raise disk_full(output, needed)
-
-
-def _count(model: Any, *, trained: bool = False) -> int:
-    # A quantised weight is stored as packed bytes; its state knows its shape.
-    return sum(
-        weight.quant_state.shape.numel() if hasattr(weight, "quant_state") else weight.numel()
-        for weight in model.parameters()
-        if weight.requires_grad or not trained
-    )
 
 
 def _silence(line: str) -> None:

@@ -14,7 +14,7 @@ from peft_eval import plugins
 
 WHAT, DATA, OPTIMISATION, MACHINE = "What to train", "Data", "Optimisation", "Machine"
 # Settings that do not change the trained weights: a run may be resumed with others.
-NOT_IN_THE_RESULT = frozenset({"output", "save_every_steps"})
+NOT_IN_THE_RESULT = frozenset({"output", "save_every_steps", "keep_checkpoints"})
 
 
 def _field(group: str, description: str, default: Any = ..., **limits: Any) -> Any:
@@ -82,6 +82,9 @@ class TrainSpec(BaseModel):
     )
     gradient_checkpointing: bool = _field(MACHINE, "Trade a third of the speed for memory.", False)
     save_every_steps: int = _field(MACHINE, "Steps between states that --resume continues from; 0: none.", 500, ge=0)
+    keep_checkpoints: int = _field(
+        MACHINE, "So many checkpoints on the way are kept too, evenly spaced, in OUTPUT-steps/.", 0, ge=0
+    )
 
     options: dict[str, Any] = Field(default_factory=dict)
 

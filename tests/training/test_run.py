@@ -196,7 +196,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(make_spec):
 
 
 def test_an_old_checkpoint_stays_until_the_new_one_is_complete(make_spec, monkeypatch):
-    from peft_eval.training import run
+    from peft_eval.training import checkpoints
 
     folder = train(make_spec(max_steps=1), **SILENT)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -204,7 +204,7 @@ def test_an_old_checkpoint_stays_until_the_new_one_is_complete(make_spec, monkey
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run, "save_adapter", full_disk)
+    monkeypatch.setattr(checkpoints, "save_adapter", full_disk)
     with pytest.raises(CheckpointError, match=r"no space left on the disk: .* MB free .*--resume"):
         train(make_spec(max_steps=2), overwrite=True, **SILENT)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
