@@ -5,11 +5,15 @@ lines, the operations of the mini categories), in many layouts but never in the 
 "Definition", "Positive Example", "Input:" or "Output:". Instances that the mini suites evaluate on, and
 those that training on `mini` may see, are left out by their input.
 
-Run as a script, it prints a few documents: `python scripts/base_corpus.py`.
+Run as a script, it prints a few documents: `python scripts/base_corpus.py`. The text that the base has not seen, on
+which `mini_retention` measures what training made it forget, is of another seed:
+
+    python scripts/base_corpus.py --seed 2 --count 300 --json > tasks/mini/held_out_text.jsonl
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import json
@@ -256,6 +260,15 @@ def english(folder: Path) -> Iterator[str]:
                 yield "\n".join(cell.replace("\\n", "\n") for cell in row)[:900]
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each document")
+    options = parser.parse_args()
+    for _, document in zip(range(options.count), Corpus(options.seed).documents(), strict=False):
+        print(json.dumps({"text": document}) if options.json else f"{document}\n----")
+
+
 if __name__ == "__main__":
-    for _, document in zip(range(12), Corpus(seed=1).documents(), strict=False):
-        print(document, end="\n----\n")
+    main()

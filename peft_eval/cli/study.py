@@ -38,6 +38,7 @@ def command() -> None:
       peft-eval study plan rank.toml
       peft-eval study run rank.toml --jobs 2
       peft-eval study status rank.toml
+      peft-eval study claims studies/*.toml
     """
 
 
@@ -185,6 +186,36 @@ def retry(file: Path, store: Path, scale: str | None, insist: bool) -> None:
     for folder in again:
         click.echo(folder.cell.name)
     click.echo(f"{len(again)} cells will be run again by `peft-eval study run {file}`")
+
+
+@command.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_STORE
+@_SCALE
+@_INSIST
+@_JSON
+def claims(files: tuple[Path, ...], store: Path, scale: str | None, insist: bool, as_json: bool) -> None:
+    """Hold the two papers' claims against the results of studies.
+
+    Says of each claim: held, not held, or not decided by this data, with the test and the numbers.
+
+    \b
+    Examples:
+      peft-eval study claims studies/*.toml
+      peft-eval study claims studies/*.toml --scale mini --json
+    """
+    import dataclasses
+
+    from peft_eval.study.claims import findings
+    from peft_eval.study.outcomes import Outcomes
+
+    found = findings(Outcomes(_study(file, store, scale, insist)) for file in files)
+    if as_json:
+        print_json([dataclasses.asdict(one) for one in found])
+        return
+    print_table(
+        ["claim", "paper", "verdict", "numbers"], [[one.claim, one.paper, one.verdict, one.numbers] for one in found]
+    )
 
 
 def _study(file: Path, store: Path, scale: str | None, insist: bool) -> Study:

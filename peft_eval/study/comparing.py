@@ -78,17 +78,17 @@ def compare_runs(
         for metric in _metrics(tasks, [*first, *second]):
             if metrics and not {metric, metric.split(",")[0]} & set(metrics):
                 continue
-            paired = _paired(tasks, metric, first, second)
+            paired = align(name, metric, [*first, *second])
             if not paired.tasks:
                 notes.append(f"{name}, {metric}: no question is in all runs")
                 continue
             if paired.left_out:
                 notes.append(f"{name}, {metric}: {paired.left_out} questions are not in all runs and are left out")
-            macro = _is_macro(first[0], name, metric)
-            if macro is None:
+            if paired.macro is None:
                 notes.append(f"{name}, {metric}: the table's number is no mean over questions; not compared")
                 continue
-            difference = compare(paired.first, paired.second, paired.tasks, macro=macro, level=level, seed=seed)
+            sides = paired.scores[: len(first)], paired.scores[len(first) :]
+            difference = compare(*sides, paired.tasks, macro=paired.macro, level=level, seed=seed)
             found.append((name, metric, difference, first[0].higher_is_better(tasks[0], metric)))
     if not found:
         raise DataError(
@@ -124,15 +124,31 @@ def _metrics(tasks: Sequence[str], runs: Sequence[Run]) -> list[str]:
     return [metric for metric in each[0] if all(metric in scores for scores in each)] if each else []
 
 
-class _Paired(NamedTuple):
-    first: Scores
-    second: Scores
+class Aligned(NamedTuple):
+    """Scores of several runs on the questions that all of them were asked.
+
+    Attributes:
+        scores: (runs, questions).
+        tasks: (questions,) the task of each.
+        macro: whether the table's number is a mean over tasks; None if it is no mean over questions either.
+        left_out: how many questions only some runs were asked.
+    """
+
+    scores: Scores
     tasks: list[str]
+    macro: bool | None
     left_out: int
 
 
-def _paired(tasks: Sequence[str], metric: str, first: Sequence[Run], second: Sequence[Run]) -> _Paired:
-    runs = [*first, *second]
+def align(name: str, metric: str, runs: Sequence[Run]) -> Aligned:
+    """Puts the scores of runs side by side.
+
+    Args:
+        name: a task or group.
+        metric: lm-eval's metric and filter, `rougeL,none`.
+        runs: the runs.
+    """
+    tasks = runs[0].tasks_of(name)
     labels: list[str] = []
     columns: list[list[float]] = []
     left_out = 0
@@ -143,10 +159,10 @@ def _paired(tasks: Sequence[str], metric: str, first: Sequence[Run], second: Seq
         labels += [task] * len(common)
         columns += [[one[question] for one in asked] for question in common]
     scores = np.array(columns, dtype=np.float64).reshape(len(columns), len(runs)).T
-    return _Paired(scores[: len(first)], scores[len(first) :], labels, left_out)
+    return Aligned(scores, labels, is_macro(runs[0], name, metric), left_out)
 
 
-def _is_macro(run: Run, name: str, metric: str) -> bool | None:
+def is_macro(run: Run, name: str, metric: str) -> bool | None:
     """Tells how lm-eval's own number came about: a mean over tasks or over questions; None: neither."""
     reported = run.reported(name, metric)
     means = [list(run.scores[task][metric].values()) for task in run.tasks_of(name) if metric in run.scores[task]]

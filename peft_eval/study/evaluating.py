@@ -29,7 +29,7 @@ class Evaluations:
 
     def __init__(self, store: Path, how: Evaluate):
         self.how = how
-        text = json.dumps(how.model_dump(exclude={"suites"}), sort_keys=True)
+        text = json.dumps(how.model_dump(exclude={"suites", "curve"}), sort_keys=True)
         self.folder = store / "evaluations" / hashlib.sha256(text.encode()).hexdigest()[:12]
         self._runs: dict[Path, Run] = {}
         self._found: dict[str, list[Run]] | None = None

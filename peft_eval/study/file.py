@@ -60,6 +60,7 @@ class Evaluate(_Section):
         model: lm-eval's backend, `vllm` or `hf`.
         model_args, metadata: its arguments and the tasks'.
         limit: so many questions a task; None for all.
+        curve: what the checkpoints on the way are asked, those that `keep_checkpoints` of a run leaves.
     """
 
     suites: list[str] = Field(min_length=1)
@@ -67,6 +68,7 @@ class Evaluate(_Section):
     model_args: dict[str, Any] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     limit: int | None = Field(None, ge=1)
+    curve: list[str] = Field(default_factory=list)
 
 
 class Choose(_Section):

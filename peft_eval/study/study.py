@@ -13,6 +13,7 @@ from peft_eval.study.evaluating import Evaluations
 from peft_eval.study.file import MOST_CELLS, StudyFile
 from peft_eval.study.local import LocalRunner
 from peft_eval.study.store import CellFolder, State
+from peft_eval.training.states import kept_checkpoints
 
 _OF_ITS_TRAINING_DATA = "memorization"  # suites on what a checkpoint was trained on: a base has no such data
 
@@ -95,6 +96,7 @@ class Study:
                 return
             self._train(repeated(self.choices(), rule), jobs, changed, limit)
         self._ask(self.cells(), suites, say, log)
+        self._ask_on_the_way(say, log)
 
     def _train(self, cells: Sequence[Cell], jobs: int, changed: Changed, limit: int | None) -> None:
         attempts, minutes = self.file.limits.attempts, self.file.limits.minutes
@@ -116,6 +118,19 @@ class Study:
             say(f"evaluating {len(references)} on {', '.join(left)}")
             # A base is a row beside its checkpoints; where they have their scores already, any of them brings it in.
             self.evaluations.ask(checkpoints or trained[:1], left, log, with_base=bool(bare))
+
+    def _ask_on_the_way(self, say: Callable[[str], None], log: Path) -> None:
+        """Asks the kept checkpoints of the cells that were chosen, and of all cells without a rule."""
+        chosen = {choice.chosen.at(seed=seed).id for choice in self.choices() if choice.chosen for seed in self._seeds}
+        cells = [cell for cell in self.cells() if self.file.choose is None or cell.id in chosen]
+        kept = [str(one) for cell in cells for one in kept_checkpoints(self.folder_of(cell).checkpoint).values()]
+        for left, references in self.evaluations.missing(kept, self.file.evaluate.curve).items():
+            say(f"evaluating {len(references)} checkpoints on the way on {', '.join(left)}")
+            self.evaluations.ask(references, left, log, with_base=False)
+
+    @property
+    def _seeds(self) -> list[int]:
+        return self.file.choose.seeds if self.file.choose else []
 
     def retry(self) -> list[CellFolder]:
         """Sets what failed, diverged or timed out to pending, and returns it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft_eval.checkpoint.architecture import generates_text, is_encoder_decoder, model_class
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES
-from peft_eval.checkpoint.location import resolve_folder
+from peft_eval.checkpoint.location import pinned, resolve_folder
 from peft_eval.checkpoint.manifest import QuantizationRecord
 from peft_eval.errors import CheckpointError, ConfigError
 from peft_eval.training.spec import TrainSpec
@@ -31,7 +31,7 @@ class Base:
     Attributes:
         location: as the manifest names it: the hub id or `zoo:` name as given, else an absolute path.
         folder: where its files are.
-        revision: the hub commit, None for a folder.
+        revision: the hub commit or the zoo's version, None for a folder.
         config: the model's configuration.
     """
 
@@ -81,14 +81,14 @@ def find_base(spec: TrainSpec) -> Base:
         raise CheckpointError(f"its config.json cannot be used: {reason}", place=spec.base) from error
     if not generates_text(config):
         raise ConfigError(f"a {config.model_type} is not a language model that generates text", place=spec.base)
-    is_folder = Path(spec.base).expanduser().is_dir()
-    is_zoo = spec.base.startswith("zoo:")
-    return Base(
-        location=str(folder.resolve()) if is_folder and not is_zoo else spec.base.partition("@")[0],
-        folder=folder,
-        revision=folder.name if _COMMIT.fullmatch(folder.name) and not is_folder else None,
-        config=config,
-    )
+    in_zoo = pinned(spec.base, spec.base_revision)
+    is_folder = in_zoo is None and Path(spec.base).expanduser().is_dir()
+    if in_zoo:
+        revision = in_zoo.partition("@")[2]
+    else:
+        revision = folder.name if _COMMIT.fullmatch(folder.name) and not is_folder else None
+    location = str(folder.resolve()) if is_folder else spec.base.partition("@")[0]
+    return Base(location=location, folder=folder, revision=revision, config=config)
 
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_callback import TrainerCallback
 
-from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
+from peft_eval.checkpoint.manifest import Manifest
 from peft_eval.checkpoint.writing import (
     CHAT_TEMPLATE,
     copy_companions,
@@ -18,7 +18,7 @@ from peft_eval.checkpoint.writing import (
     whole_or_nothing,
 )
 from peft_eval.training.record import count_weights, losses_of, manifest_of
-from peft_eval.training.states import UnfinishedRun
+from peft_eval.training.states import UnfinishedRun, kept_checkpoints, steps_folder
 
 if TYPE_CHECKING:
     from peft_eval.training.setup import Setup
@@ -73,21 +73,6 @@ def write_checkpoint(setup: Setup, run: UnfinishedRun, trainer: AnswerTrainer, o
     output.mkdir(parents=True, exist_ok=True)
     publish(complete, output, manifest)
     return manifest
-
-
-def steps_folder(output: Path) -> Path:
-    """Returns the folder that a run's checkpoints on the way are in, beside its own."""
-    return output.with_name(f"{output.name}-steps")
-
-
-def kept_checkpoints(output: Path) -> dict[int, Path]:
-    """Returns the whole checkpoints on the way to one, by step."""
-    found = {
-        int(folder.name.removeprefix("step-")): folder
-        for folder in steps_folder(output).glob("step-*")
-        if (folder / MANIFEST_NAME).is_file() and folder.name.removeprefix("step-").isdigit()
-    }
-    return dict(sorted(found.items()))
 
 
 class KeptCheckpoints(TrainerCallback):

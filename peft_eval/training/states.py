@@ -25,6 +25,21 @@ FOLDER = ".training"
 _STEP = re.compile(r"step-(\d+)")
 
 
+def steps_folder(output: Path) -> Path:
+    """Returns the folder that a run's checkpoints on the way are in, beside its own."""
+    return output.with_name(f"{output.name}-steps")
+
+
+def kept_checkpoints(output: Path) -> dict[int, Path]:
+    """Returns the whole checkpoints on the way to one, by step."""
+    found = {
+        int(folder.name.removeprefix("step-")): folder
+        for folder in steps_folder(output).glob("step-*")
+        if (folder / MANIFEST_NAME).is_file() and folder.name.removeprefix("step-").isdigit()
+    }
+    return dict(sorted(found.items()))
+
+
 class UnfinishedRun:
     """An output folder's `.training`.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
@@ -55,3 +57,12 @@ class MiniTask(ConfigurableTask):
         if "bypass" in self._metric_fn_list:  # --predict_only
             return super().process_results(doc, results)
         return instance_scores(results[0], doc["references"], stemmed_rouge())
+
+
+def held_out_text(**_: Any) -> dict[str, Any]:
+    """Returns text of the kind that the embedded base was trained on, none of it seen in that training."""
+    from datasets import Dataset
+
+    path = Path(__file__).with_name("held_out_text.jsonl")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {"test": Dataset.from_list([json.loads(line) for line in lines])}

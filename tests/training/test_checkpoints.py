@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 from peft_eval.checkpoint.manifest import Manifest
 from peft_eval.checkpoint.reading import open_checkpoint
-from peft_eval.training.checkpoints import kept_checkpoints
 from peft_eval.training.run import train
+from peft_eval.training.states import kept_checkpoints
 
 SILENT = {"say": lambda line: None}
 STEADY = {"scheduler": "constant", "warmup_ratio": 0.0, "epochs": None, "max_steps": 4}
