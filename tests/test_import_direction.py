@@ -13,13 +13,14 @@ PACKAGE = ROOT / "peft_eval"
 
 # The floors, from the ground up. A room may import from its own floor's rooms only if it is the same room.
 FLOORS = (
-    ("__init__", "errors", "hookspecs", "resources", "torch_companions"),
+    ("__init__", "errors", "hookspecs", "plain_files", "resources", "torch_companions"),
     ("plugins", "data", "checkpoint", "sandbox"),
     ("methods", "scoring", "judging"),
     ("training", "merging"),
     ("serving",),
     ("harness",),
     ("doctor", "study"),
+    ("zoo",),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,6 +1,6 @@
 """From what a user writes for a model or checkpoint to a folder on this machine.
 
-Three spellings are understood everywhere: a folder, `zoo:NAME`, and a hub id `ORG/NAME[@REVISION]`.
+Three spellings are understood everywhere: a folder, `zoo:NAME[@VERSION]`, and a hub id `ORG/NAME[@REVISION]`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from peft_eval.errors import CheckpointError, unknown_name
-from peft_eval.resources import zoo_folder
+from peft_eval.checkpoint import zoo_index
+from peft_eval.errors import CheckpointError
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 # Nothing that could execute is ever fetched: no .bin, .pt, .py.
@@ -18,13 +18,18 @@ _SAFE_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 def zoo_names() -> list[str]:
     """Returns the names that may follow `zoo:`."""
-    return sorted(folder.name for folder in zoo_folder().iterdir() if (folder / "config.json").is_file())
+    return zoo_index.all_names()
 
 
 def split_revision(reference: str) -> tuple[str, str | None]:
     """Splits `ORG/NAME@REVISION` into id and revision."""
     name, _, revision = reference.partition("@")
     return name, revision or None
+
+
+def pinned(reference: str, revision: str | None = None) -> str | None:
+    """Returns what a `zoo:` reference stands for, version included; None for any other reference."""
+    return zoo_index.find(reference, version=revision).pinned if reference.startswith("zoo:") else None
 
 
 def is_local(reference: str) -> bool:
@@ -36,18 +41,15 @@ def resolve_folder(reference: str, *, revision: str | None = None) -> Path:
     """Returns the local folder that a reference stands for, fetching it from the hub if need be.
 
     Args:
-        reference: a folder, `zoo:NAME` or `ORG/NAME[@REVISION]`.
-        revision: a hub revision, where the reference has none of its own.
+        reference: a folder, `zoo:NAME[@VERSION]` or `ORG/NAME[@REVISION]`.
+        revision: a hub revision or a version of the zoo, where the reference has none of its own.
 
     Raises:
         CheckpointError: there is no such folder and it cannot be fetched.
-        ConfigError: the zoo has no such name.
+        ConfigError: the zoo has no such name or version.
     """
     if reference.startswith("zoo:"):
-        name = reference.removeprefix("zoo:")
-        if name not in zoo_names():
-            raise unknown_name("zoo name", name, zoo_names())
-        return zoo_folder() / name
+        return zoo_index.find(reference, version=revision).folder
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return folder

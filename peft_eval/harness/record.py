@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from peft_eval import __version__, plugins
+from peft_eval.checkpoint.location import pinned
 from peft_eval.serving.route import Route
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ def run_record(route: Route | None, proof: dict[str, Any] | None, counts: Prompt
         manifest = route.checkpoint.manifest
         record |= {
             "checkpoint": route.checkpoint.reference,
+            "checkpoint_version": pinned(route.checkpoint.reference),
             "checkpoint_sha256": route.checkpoint.sha256,
             "method": route.checkpoint.method,
             "base": str(route.model_folder) if route.name != "full" else None,

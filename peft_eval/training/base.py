@@ -83,6 +83,7 @@ def find_base(spec: TrainSpec) -> Base:
         raise ConfigError(f"a {config.model_type} is not a language model that generates text", place=spec.base)
     in_zoo = pinned(spec.base, spec.base_revision)
     is_folder = in_zoo is None and Path(spec.base).expanduser().is_dir()
+    revision: str | None
     if in_zoo:
         revision = in_zoo.partition("@")[2]
     else:

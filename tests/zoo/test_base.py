@@ -38,6 +38,7 @@ def test_it_is_small_and_has_no_pickles(base: Path):
         "tokenizer.json",
         "tokenizer_config.json",
         "training.json",
+        "zoo.json",
     ]
     assert sum(file.stat().st_size for file in base.iterdir()) <= LARGEST_BYTES
 

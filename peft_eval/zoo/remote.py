@@ -1,0 +1,253 @@
+"""A zoo elsewhere: a folder, or an address that fsspec has a protocol for; http and https can be read alone."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from peft_eval.checkpoint.zoo_index import (
+    INDEX_NAME,
+    LATEST,
+    parse_entries,
+    split_name,
+    version_named,
+)
+from peft_eval.errors import CheckpointError, ConfigError, PeftEvalError, unknown_name
+from peft_eval.zoo.records import RECORD_NAME, VersionRecord, parse_record
+
+HUB = "hf:"
+_BLOCK_BYTES = 1 << 22
+_PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "ssh": "sshfs",
+    "sftp": "sshfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+}
+_READ_ONLY = ("http", "https")
+
+
+class Remote:
+    """The files of a zoo elsewhere, by their path below its address.
+
+    Args:
+        address: a folder or an address.
+    """
+
+    def __init__(self, address: str):
+        self.address = address.rstrip("/")
+        self.protocol = address.partition("://")[0] if "://" in address else "file"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return self.protocol == "file"
+
+    @property
+    def folder(self) -> Path:
+        """The folder, where it is one of this machine."""
+        return Path(self.address.removeprefix("file://")).expanduser()
+
+    def read(self, path: str) -> bytes | None:
+        """Returns a small file's bytes, None if there is none.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        try:
+            if self.is_folder:
+                return self._local(path).read_bytes()
+            return bytes(self._system.cat_file(self._at(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PeftEvalError:
+            raise
+        except Exception as error:  # every protocol's client raises types of its own
+            raise self._failed(path, error) from error
+
+    def size(self, path: str) -> int | None:
+        """Returns a file's size in bytes, None if there is none.
+
+        Raises:
+            CheckpointError: it cannot be asked for.
+        """
+        try:
+            return int(self._system.size(self._at(path)))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise self._failed(path, error) from error
+
+    def fetch(self, path: str, target: Path) -> str:
+        """Fetches a file, going on after what is there of it.
+
+        Returns:
+            The SHA-256 of the whole file.
+
+        Raises:
+            CheckpointError: it is not there or cannot be read; what came stays.
+        """
+        try:
+            if self.is_folder:
+                with self._local(path).open("rb") as source, target.open("wb") as file:
+                    return _copied(source, file, hashlib.sha256())
+            if self.protocol in _READ_ONLY:
+                return self._downloaded(path, target)
+            digest = hashlib.sha256()
+            with self._system.open(self._at(path), "rb", block_size=_BLOCK_BYTES) as source, target.open("ab") as file:
+                have = file.tell()
+                if have:
+                    with target.open("rb") as before:
+                        while block := before.read(_BLOCK_BYTES):
+                            digest.update(block)
+                    source.seek(have)
+                return _copied(source, file, digest)
+        except PeftEvalError:
+            raise
+        except Exception as error:
+            raise self._failed(path, error) from error
+
+    def send(self, source: Path, path: str) -> None:
+        """Sends a file.
+
+        Raises:
+            ConfigError: the address can be read alone.
+            CheckpointError: it cannot be written.
+        """
+        if self.protocol in _READ_ONLY:
+            raise ConfigError(
+                "an http address can only be read", place=self.address, remedy="push to s3://, ssh:// ..."
+            )
+        try:
+            self._system.makedirs(str(PurePosixPath(self._at(path)).parent), exist_ok=True)
+            self._system.put_file(str(source), self._at(path))
+        except Exception as error:
+            raise self._failed(path, error) from error
+
+    def _downloaded(self, path: str, target: Path) -> str:
+        from peft_eval.checkpoint.hashing import file_sha256
+        from peft_eval.data.download import download
+        from peft_eval.errors import DataError
+
+        try:
+            download(f"{self.address}/{path}", target)
+        except DataError as error:
+            raise CheckpointError(error.problem, place=error.place, remedy="run the same command again") from error
+        return file_sha256(target)
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def _local(self, path: str) -> Path:
+        """Returns a local file, after a check that no part of its path below the zoo is a link."""
+        parts = PurePosixPath(path).parts
+        for depth in range(len(parts)):
+            if self.folder.joinpath(*parts[: depth + 1]).is_symlink():
+                raise CheckpointError(f"{path} is a symbolic link, which a zoo has none of", place=self.address)
+        return self.folder / path
+
+    @property
+    def _system(self) -> Any:
+        return self._opened[0]
+
+    @property
+    def _root(self) -> str:
+        return self._opened[1]
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        try:
+            system, root = url_to_fs(self.address)
+        except ImportError as error:
+            package = _PACKAGES.get(self.protocol)
+            remedy = f"pip install {package}" if package else "install what the message names"
+            raise ConfigError(
+                f"{self.protocol}:// needs a package that is not installed: {_line(error)}",
+                place=self.address,
+                remedy=remedy,
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"not an address: {_line(error)}", place=self.address, remedy="see --help") from error
+        return system, str(root).rstrip("/")
+
+    def _failed(self, path: str, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"{path}: {_line(error)}", place=self.address, remedy="check the address, the network and the credentials"
+        )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _copied(source: IO[bytes], target: IO[bytes], digest: Any) -> str:
+    """Copies while another thread hashes what the block before held."""
+    with ThreadPoolExecutor(1) as hasher:
+        pending: Future[None] | None = None
+        while block := source.read(_BLOCK_BYTES):
+            if pending is not None:
+                pending.result()
+            pending = hasher.submit(digest.update, block)
+            target.write(block)
+    return str(digest.hexdigest())
+
+
+def entries_of(address: str) -> dict[str, dict[str, Any]]:
+    """Returns the entries of a zoo elsewhere by name.
+
+    Raises:
+        CheckpointError: there is no index there, or it is damaged.
+    """
+    if address.startswith(HUB):
+        raise ConfigError(
+            "the hub has one checkpoint in a repository, and no index", place=address, remedy="peft-eval zoo pull it"
+        )
+    content = Remote(address).read(INDEX_NAME)
+    if content is None:
+        raise CheckpointError(f"there is no {INDEX_NAME}: not a zoo", place=address, remedy="check the address")
+    return parse_entries(content, f"{address}/{INDEX_NAME}")
+
+
+def described_elsewhere(address: str, reference: str) -> tuple[VersionRecord, dict[str, Any]]:
+    """Returns what a zoo elsewhere says of a version, and of its name's versions.
+
+    Raises:
+        ConfigError: it has no such name or version.
+        CheckpointError: its index or record is missing or damaged.
+    """
+    from peft_eval.zoo.records import parse_index
+
+    remote = Remote(address)
+    content = remote.read(INDEX_NAME)
+    if content is None:
+        raise CheckpointError(f"there is no {INDEX_NAME}: not a zoo", place=address, remedy="check the address")
+    name, wanted = _named(reference)
+    entries = parse_index(content, f"{address}/{INDEX_NAME}").entries
+    if name not in entries:
+        raise unknown_name("zoo name", name, entries, place=address)
+    entry = entries[name].model_dump()
+    version = version_named(entry, wanted)
+    if version is None:
+        raise unknown_name(f"version of {name}", wanted, {*entry["versions"], *entry["tags"]}, place=address)
+    path = f"{entry['versions'][version]['folder']}/{RECORD_NAME}"
+    content = remote.read(path)
+    if content is None:
+        raise CheckpointError(f"{path} is missing", place=address, remedy="push it again")
+    record = parse_record(content, f"{address}/{path}")
+    if (record.name, record.version) != (name, version):
+        raise CheckpointError(f"the index says {name}@{version}, {path} something else", place=address)
+    return record, entry
+
+
+def _named(reference: str) -> tuple[str, str]:
+    name, version = split_name(reference)
+    return name, version or LATEST
