@@ -6,14 +6,15 @@ field that is not known (a checkpoint made elsewhere) is None and shown as "unkn
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from peft_eval.checkpoint.vetting import read_object
 from peft_eval.errors import CheckpointError
+from peft_eval.plain_files import shown
 
 MANIFEST_NAME = "peft_eval.json"
 FORMAT_VERSION = 1
@@ -131,10 +132,26 @@ class MergeRecord(_Part):
     proof: dict[str, Any]
 
 
+class OverlapRecord(_Part):
+    """What of one lm-eval task the training data holds (see `peft_eval.data.overlap`).
+
+    Attributes:
+        questions: how many the task has.
+        ngram: words of an n-gram.
+        threshold: a question overlaps if a larger share of its words lies in n-grams of the training data.
+        overlapping: the questions that do, by lm-eval's `doc_hash`.
+    """
+
+    questions: int
+    ngram: int
+    threshold: float
+    overlapping: list[str]
+
+
 class FileRecord(_Part):
     """Size and hash of one file of the checkpoint."""
 
-    bytes: int
+    bytes: int = Field(ge=0, lt=1 << 63)
     sha256: str
 
 
@@ -150,6 +167,7 @@ class Manifest(_Part):
     text: TextRecord = Field(default_factory=TextRecord)
     training: TrainingRecord | None = None
     merged: MergeRecord | None = None
+    overlap: dict[str, OverlapRecord] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
@@ -171,20 +189,19 @@ class Manifest(_Part):
                 was written by a newer format.
         """
         path = folder / MANIFEST_NAME
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError("there is no manifest", place=str(path)) from None
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"not valid JSON: {error}", place=str(path)) from error
-        found = raw.get("format_version") if isinstance(raw, dict) else None
+        if not path.exists():
+            raise CheckpointError("there is no manifest", place=str(path))
+        raw = read_object(path)
+        found = raw.get("format_version")
         if isinstance(found, int) and found > FORMAT_VERSION:
             raise CheckpointError(
-                f"manifest format {found} is newer than {FORMAT_VERSION}", place=str(path), remedy="update peft-eval"
+                f"manifest format {shown(found)} is newer than {FORMAT_VERSION}",
+                place=str(path),
+                remedy="update peft-eval",
             )
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the whole"
+            field = shown(".".join(str(part) for part in first["loc"]))[1:-1] or "the whole"
             raise CheckpointError(f"field {field}: {first['msg']}", place=str(path)) from error

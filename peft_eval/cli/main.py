@@ -25,7 +25,10 @@ COMMANDS = {
     "compare": "Compare two models on the same questions: difference, interval, corrected p-value.",
     "merge": "Write base + adapter as a plain model folder, merged tensor by tensor.",
     "study": "Run a grid of methods, sizes, learning rates, tasks and seeds from one file.",
+    "zoo": "Share checkpoints: list, search, show, add, verify, pull, push, remove.",
+    "report": "Write results as one HTML file that needs no network: table, plots, and the samples behind every number.",
     "data": "Fetch instruction data and look at it.",
+    "overlap": "Find the questions of suites that training data holds.",
     "doctor": "Check this environment, and a checkpoint if one is named.",
     "suites": "List the evaluation suites.",
     "methods": "List the training methods; with a NAME, show that method's options.",
@@ -104,7 +107,9 @@ def errors_as_one_line() -> Iterator[None]:
 
 def _leave(lines: list[str], code: int) -> NoReturn:
     for line in lines:
-        click.echo(f"error: {line}", err=True)
+        # What a stranger's file says may stand in it: no escape sequence of it reaches the terminal.
+        printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+        click.echo(f"error: {printable}", err=True)
     sys.exit(code)
 
 

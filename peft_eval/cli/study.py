@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,6 +258,27 @@ def _print_results(study: Study) -> None:
         rows.append([cell.name, folder.state().status, *shown])
     heads = [f"{suite}\n{metric.removesuffix(',none')}" for suite, metric in columns]
     print_table(["cell", "status", *heads], rows, right=heads)
+    for line in _overlap_lines(study, columns):
+        click.echo(line)
+
+
+def _overlap_lines(study: Study, columns: list[tuple[str, str]]) -> Iterator[str]:
+    """Yields, where training data holds questions of a suite, each cell's score without them."""
+    from peft_eval.study.contamination import overlapping, score_without
+
+    for cell in study.cells():
+        overlap = study.overlaps.of(cell.spec)
+        for suite, metric in columns:
+            run = study.evaluations.run(str(study.folder_of(cell).checkpoint), suite)
+            if run is None or run.reported(suite, metric) is None:
+                continue
+            held, questions = overlapping(suite, run, overlap)
+            if held:
+                without = score_without(run, suite, metric, overlap)
+                yield (
+                    f"{cell.name}: {held} of {questions} questions of {suite} are in its training data; "
+                    f"{metric.removesuffix(',none')} without them {_shown(without)}"
+                )
 
 
 def _columns(study: Study) -> list[tuple[str, str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,26 @@ RUN_OPTIONS: list[click.Parameter] = [
     GroupedOption(["--dry-run"], is_flag=True, help="Print the settings and what the data holds, then stop."),
     GroupedOption(["--resume"], is_flag=True, help="Continue an unfinished run from its newest whole state."),
     GroupedOption(["--overwrite"], is_flag=True, help="Replace what the output folder holds."),
+    GroupedOption(
+        ["--overlap"],
+        metavar="SUITES",
+        help="Note in the manifest which questions of these suites the data holds; see `peft-eval overlap`.",
+    ),
+    GroupedOption(
+        ["--metadata"], multiple=True, metavar="KEY=VALUE", help="Where those suites find data, e.g. superni=DIR."
+    ),
 ]
 
 
 def run(
-    config: Path | None, assignments: tuple[str, ...], dry_run: bool, resume: bool, overwrite: bool, **options: Any
+    config: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    resume: bool,
+    overwrite: bool,
+    overlap: str | None,
+    metadata: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Resolves the settings, then trains or describes what it would do."""
     spec = resolve(from_options(options), from_assignments(assignments), from_file(config) if config else {})
@@ -65,7 +81,17 @@ def run(
         raise click.UsageError("--resume and --overwrite exclude each other")
     from peft_eval.training.run import train
 
-    train(spec, resume=resume, overwrite=overwrite)
+    look = functools.partial(_overlap, suites=overlap.split(","), metadata=metadata) if overlap else None
+    train(spec, resume=resume, overwrite=overwrite, overlap=look)
+
+
+def _overlap(examples: Sequence[Any], *, suites: list[str], metadata: tuple[str, ...]) -> dict[str, Any]:
+    from peft_eval.cli.overlap import told
+    from peft_eval.harness.overlap import overlap_of
+
+    found = overlap_of(examples, suites, metadata)
+    click.echo(told(found))
+    return found
 
 
 class TrainCommand(GroupedCommand):

@@ -93,13 +93,15 @@ class Evaluations:
 
     def score(self, reference: str, suite: str, metric: str) -> float | None:
         """Returns a score as lm-eval's table has it, None if it was not asked or has no such metric."""
-        for run in reversed(self.runs().get(reference, [])):
-            if run.tasks_of(suite):
-                for name in (metric, f"{metric},none"):
-                    value = run.reported(suite, name)
-                    if value is not None:
-                        return value
-        return None
+        run = self.run(reference, suite)
+        if run is None:
+            return None
+        values = (run.reported(suite, name) for name in (metric, f"{metric},none"))
+        return next((value for value in values if value is not None), None)
+
+    def run(self, reference: str, suite: str) -> Run | None:
+        """Returns the newest run of a suite, None if there is none."""
+        return next((run for run in reversed(self.runs().get(reference, [])) if run.tasks_of(suite)), None)
 
 
 def _pairs(option: str, values: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock
 
 from peft_eval.errors import DivergenceError, PeftEvalError
+from peft_eval.study.contamination import Overlaps
 from peft_eval.study.store import CellFolder, State
 
 Task = Callable[[dict[str, Any]], None]
@@ -31,8 +32,13 @@ DIVERGED = 3
 _LOOK_AGAIN_SECONDS = 2.0
 
 
-def train_cell(settings: dict[str, Any]) -> None:
-    """Trains what the settings say, going on where an earlier attempt stopped."""
+def train_cell(settings: dict[str, Any], overlaps: Overlaps | None = None) -> None:
+    """Trains what the settings say, going on where an earlier attempt stopped.
+
+    Args:
+        settings: every setting by its key.
+        overlaps: knows which questions of suites the data holds, for the manifest.
+    """
     from pathlib import Path
 
     from peft_eval.training.resolve import resolve
@@ -41,7 +47,8 @@ def train_cell(settings: dict[str, Any]) -> None:
 
     spec = resolve({key: (value, key) for key, value in settings.items()})
     began = UnfinishedRun(Path(spec.output)).exists
-    train(spec, resume=began, overwrite=not began)
+    overlap = (lambda examples: overlaps.of(spec)) if overlaps else None
+    train(spec, resume=began, overwrite=not began, overlap=overlap)
 
 
 @dataclass

@@ -108,12 +108,8 @@ class Outcomes:
         return {step: runs for step, runs in found.items() if runs}
 
     def _newest(self, references: Iterable[str], suite: str) -> list[Run]:
-        runs = self.study.evaluations.runs()
-        found = []
-        for reference in references:
-            asked = [run for run in runs.get(reference, []) if run.tasks_of(suite)]
-            found += asked[-1:]
-        return found
+        found = (self.study.evaluations.run(reference, suite) for reference in references)
+        return [run for run in found if run is not None]
 
 
 def answers(suite: str, metric: str, sides: Sequence[Sequence[Run]]) -> tuple[Answers, ...] | None:

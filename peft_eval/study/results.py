@@ -109,7 +109,7 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
     """Returns scores by metric and question; a question is known by its content, equal ones by their order too."""
     found: dict[str, dict[str, float]] = {}
     seen: Counter[tuple[str, str]] = Counter()
-    for place, sample in _lines(path):
+    for place, sample in lines_of(path):
         try:
             filter_name, content = sample["filter"], str(sample["doc_hash"])
             values = {name: sample[name] for name in sample["metrics"]}
@@ -123,7 +123,7 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+def lines_of(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             place = f"{path}:{number}"

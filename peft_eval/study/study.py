@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from peft_eval.study.cells import Cell, cells_of
 from peft_eval.study.choosing import Choice, choose, repeated
+from peft_eval.study.contamination import Overlaps
 from peft_eval.study.evaluating import Evaluations
 from peft_eval.study.file import MOST_CELLS, StudyFile
-from peft_eval.study.local import LocalRunner
+from peft_eval.study.local import LocalRunner, train_cell
 from peft_eval.study.store import CellFolder, State
 from peft_eval.training.states import kept_checkpoints
 
@@ -34,6 +36,8 @@ class Study:
         self.store = store
         self.grid = cells_of(file, most=most)
         self.evaluations = Evaluations(store, file.evaluate)
+        metadata = tuple(f"{key}={value}" for key, value in file.evaluate.metadata.items())
+        self.overlaps = Overlaps(store / "overlap", tuple(file.evaluate.suites), metadata)
 
     def folder_of(self, cell: Cell) -> CellFolder:
         """Returns where a cell is kept."""
@@ -88,6 +92,7 @@ class Study:
             PeftEvalError: an evaluation failed; what was trained and answered is kept.
         """
         rule, suites = self.file.choose, self.file.evaluate.suites
+        self._look_for_overlap(say, log)
         self._train(self.grid, jobs, changed, limit)
         if rule is not None:
             self._ask(self.grid, [rule.by], say, log)
@@ -98,12 +103,22 @@ class Study:
         self._ask(self.cells(), suites, say, log)
         self._ask_on_the_way(say, log)
 
+    def _look_for_overlap(self, say: Callable[[str], None], log: Path) -> None:
+        """Finds out, once for each selection of training data, which questions of the suites it holds."""
+        unknown = {self.overlaps.file_of(cell.spec): cell.spec for cell in self.grid}
+        for file, spec in unknown.items():
+            if not file.exists():
+                say(f"looking for questions that the training data holds: {file.name}")
+                if not self.overlaps.look(spec, log):
+                    say(f"note: overlap is not known, see {log}")
+
     def _train(self, cells: Sequence[Cell], jobs: int, changed: Changed, limit: int | None) -> None:
         attempts, minutes = self.file.limits.attempts, self.file.limits.minutes
         for _ in range(attempts):
             left = [folder for folder in map(self.folder_of, cells) if _is_to_run(folder.state(), attempts)]
             if left:
-                LocalRunner(jobs, minutes=minutes, devices=devices()).run(left[:limit], changed)
+                task = partial(train_cell, overlaps=self.overlaps)
+                LocalRunner(jobs, minutes=minutes, devices=devices(), task=task).run(left[:limit], changed)
 
     def _ask(self, cells: Sequence[Cell], suites: Sequence[str], say: Callable[[str], None], log: Path) -> None:
         trained = [str(folder.checkpoint) for folder in map(self.folder_of, cells) if folder.trained]

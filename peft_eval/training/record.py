@@ -77,6 +77,7 @@ def manifest_of(
             truncated_examples=setup.tokens.truncated_examples,
             losses=losses,
         ),
+        overlap=setup.overlap,
         versions=versions(),
     )
 

@@ -9,14 +9,16 @@ train(TrainSpec(base="BASE", data="superni:DIR", output="runs/lora", options={"r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft_eval import plugins
-from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
+from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest, OverlapRecord
 from peft_eval.checkpoint.writing import disk_full
+from peft_eval.data.source import Example
 from peft_eval.errors import ConfigError
 from peft_eval.training.record import count_weights
 from peft_eval.training.setup import Setup, set_up
@@ -40,7 +42,12 @@ BYTES_PER_TRAINED_WEIGHT = 12  # float32 weight and AdamW's two moments
 
 
 def train(
-    spec: TrainSpec, *, resume: bool = False, overwrite: bool = False, say: Callable[[str], None] = print
+    spec: TrainSpec,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+    overlap: Callable[[Sequence[Example]], dict[str, OverlapRecord]] | None = None,
 ) -> Path:
     """Trains and writes a checkpoint.
 
@@ -51,6 +58,7 @@ def train(
         overwrite: replace what the output folder holds; an old checkpoint stays until the new one is
             complete.
         say: prints a line for the user; called in the main process alone.
+        overlap: finds out which questions of suites the examples hold, for the manifest; called in the main process.
 
     Returns:
         The checkpoint's folder.
@@ -77,6 +85,8 @@ def train(
             _check_finished(finished, setup, output)
             say(f"{output} is finished already")
             return output
+        if overlap is not None and processes.is_main_process:
+            setup = dataclasses.replace(setup, overlap=overlap(setup.data.examples))
         run = UnfinishedRun(output)
         with run.locked() if processes.is_main_process else contextlib.nullcontext():
             _train(setup, run, resume=resume, processes=processes, say=say)
@@ -139,7 +149,6 @@ def prepare_model(setup: Setup, dtype: torch.dtype, plan: Plan | None = None) ->
         ConfigError: the method's options do not fit the base.
         CheckpointError: the base's weights are damaged.
     """
-    import dataclasses
     import inspect
 
     import torch

@@ -5,12 +5,12 @@ Reads files and checks them; needs no weights in memory, so that `--dry-run` can
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from peft_eval import plugins
 from peft_eval.checkpoint.hashing import weights_sha256
-from peft_eval.checkpoint.manifest import QuantizationRecord
+from peft_eval.checkpoint.manifest import OverlapRecord, QuantizationRecord
 from peft_eval.data.source import Selection, TrainingData
 from peft_eval.errors import ConfigError, DataError
 from peft_eval.training.base import Base, find_base, load_tokenizer
@@ -37,6 +37,7 @@ class Setup:
         template: how turns became text.
         notes: what the user should know.
         quantization: how the base was quantised; known once it is loaded.
+        overlap: which questions of suites the data holds, by task; empty if nobody asked.
     """
 
     spec: TrainSpec
@@ -47,6 +48,7 @@ class Setup:
     template: Template
     notes: list[str]
     quantization: QuantizationRecord | None = None
+    overlap: dict[str, OverlapRecord] = field(default_factory=dict)
 
     def plan(self, processes: int = 1) -> Plan:
         """Returns the run's batches for a number of processes."""
