@@ -20,7 +20,7 @@ FLOORS = (
     ("serving",),
     ("harness",),
     ("doctor", "study"),
-    ("zoo",),
+    ("report", "zoo"),
     ("cli",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

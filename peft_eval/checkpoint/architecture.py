@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from peft_eval.errors import CheckpointError
+from peft_eval.plain_files import shown
+
+
+def read_config(folder: Path, **overrides: Any) -> Any:
+    """Reads a model folder's configuration as transformers does, without code from the folder.
+
+    Args:
+        folder: the folder.
+        overrides: other values for settings.
+
+    Raises:
+        CheckpointError: transformers cannot use it.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=False, **overrides)
+    except Exception as error:  # validators of all kinds, each with a type of its own
+        raise unusable(folder, error) from error
+
+
+def unusable(folder: Path, error: Exception) -> CheckpointError:
+    """Builds the error for a configuration that no model can be built from."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return CheckpointError(
+        f"config.json cannot be used: {shown(lines[-1] if 'alidation' in lines[0] else lines[0], 200)}",
+        place=str(folder),
+        remedy="take the model's own config.json",
+    )
 
 
 def is_encoder_decoder(config: Any) -> bool:

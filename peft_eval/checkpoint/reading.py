@@ -1,27 +1,36 @@
 """Opening a checkpoint: what it is, whether it is whole, and which base it belongs to.
 
 Reads any peft-format adapter or full model folder; one of ours also has the manifest, whose hashes
-are then checked. Nothing in a checkpoint is executed: safetensors and JSON are all that is read.
+are then checked. Nothing in a checkpoint is executed: safetensors and JSON are all that is read, and a folder that
+holds what it should not is refused first (`peft_eval.checkpoint.vetting`), its base's folder too.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
-
 from peft_eval.checkpoint.hashing import file_sha256, joint_sha256, tokenizer_sha256, weights_sha256
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
+from peft_eval.checkpoint.vetting import (
+    is_plain_name,
+    read_object,
+    refuse_pickles,
+    vet_contents,
+    vet_entries,
+    vet_folder,
+)
 from peft_eval.errors import BaseMismatchError, CheckpointError
+from peft_eval.plain_files import shown
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 UNFINISHED_FOLDER = ".training"
+_REVISION = re.compile(r"(?!.*\.\.)[\w./-]+")
 
 
 @dataclass(frozen=True)
@@ -93,13 +102,19 @@ class Checkpoint:
             CheckpointError: there is no base there.
         """
         reference = override or self.base_reference()
-        revision = self.manifest.base.revision if self.manifest else self.adapter_config.get("revision")
+        named = self.manifest.base.revision if self.manifest else self.adapter_config.get("revision")
+        revision = None if override else named
+        if not override and ("://" in reference or not reference.isprintable()):
+            raise CheckpointError(f"{shown(reference)} is no base to look for", place=str(self.folder))
+        if revision is not None and not _REVISION.fullmatch(revision):
+            raise CheckpointError(f"{shown(revision)} is no revision of a base", place=str(self.folder))
         try:
             folder = resolve_folder(reference, revision=revision)
         except CheckpointError as error:
             raise CheckpointError(
                 f"its base is not there: {reference}", place=str(self.folder), remedy="pass pretrained=BASE"
             ) from error
+        vet_folder(folder)
         expected = self.manifest.base.weights_sha256 if self.manifest else None
         found = weights_sha256(folder) if expected and not force else None
         if found != expected and not force:
@@ -111,21 +126,7 @@ class Checkpoint:
         return folder
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        CheckpointError: the file is missing, not JSON, or not an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError("the file is missing", place=str(path)) from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"not valid JSON: {error}", place=str(path)) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("not a JSON object", place=str(path))
-    return content
+read_json = read_object
 
 
 def open_checkpoint(reference: str) -> Checkpoint:
@@ -135,33 +136,46 @@ def open_checkpoint(reference: str) -> Checkpoint:
         reference: a folder, `zoo:NAME` or a hub id.
 
     Raises:
-        CheckpointError: it is missing, unfinished, truncated, changed since it was written, or
-            holds pickled weights only.
+        CheckpointError: it is missing, unfinished, truncated, changed since it was written, holds pickled weights
+            only, or what is refused (see `peft_eval.checkpoint.vetting`).
     """
     folder = resolve_folder(reference)
+    vet_entries(folder)
     manifest = Manifest.read(folder) if (folder / MANIFEST_NAME).is_file() else None
     if manifest is None and (folder / UNFINISHED_FOLDER).is_dir():
         raise CheckpointError(
             "training has not finished here", place=str(folder), remedy="run peft-eval train again with --resume"
         )
     if manifest:
-        _check_files(folder, manifest)
+        _check_sizes(folder, manifest)
+    vet_contents(folder)
+    if manifest:
+        _check_hashes(folder, manifest)
     if (folder / ADAPTER_CONFIG).is_file():
-        _check_safetensors(folder, [folder / ADAPTER_WEIGHTS])
+        refuse_pickles(folder, [folder / ADAPTER_WEIGHTS])
         return Checkpoint(reference, folder, "adapter", manifest)
     if (folder / "config.json").is_file():
-        _check_safetensors(folder, sorted(folder.glob("*.safetensors")))
+        refuse_pickles(folder, weights_of_model(folder))
         return Checkpoint(reference, folder, "full", manifest)
     raise CheckpointError(
         f"neither {ADAPTER_CONFIG} nor config.json is there", place=str(folder), remedy="name a checkpoint folder"
     )
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
+def weights_of_model(folder: Path) -> list[Path]:
+    """Returns the safetensors files that hold a model's weights; the index, if there is one, was looked through."""
+    named = [folder / "model.safetensors", folder / "model.safetensors.index.json"]
+    found = sorted(folder.glob("*.safetensors"))
+    has_pickles = any(folder.glob("pytorch_model*.bin"))
+    # Under other names transformers would not find them, and take pickled weights in their stead.
+    return [] if has_pickles and not any(path.is_file() for path in named) else found
+
+
+def _check_sizes(folder: Path, manifest: Manifest) -> None:
     for name, record in manifest.files.items():
+        if not is_plain_name(name):
+            raise CheckpointError(f"the manifest names a file outside: {shown(name)}", place=str(folder))
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise CheckpointError(f"the manifest names a file outside: {name}", place=str(folder))
         if not path.is_file():
             raise CheckpointError(f"{name} is missing", place=str(folder), remedy="fetch or train it again")
         if path.stat().st_size != record.bytes:
@@ -170,29 +184,15 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
                 place=str(folder),
                 remedy="fetch or train it again",
             )
-        if name.startswith("adapter") and file_sha256(path) != record.sha256:
+
+
+def _check_hashes(folder: Path, manifest: Manifest) -> None:
+    for name, record in manifest.files.items():
+        # Weights of whole models take long to hash; all else is hashed each time.
+        small = name.startswith("adapter") or not name.endswith(".safetensors")
+        if small and file_sha256(folder / name) != record.sha256:
             raise CheckpointError(
                 f"{name} was changed since the manifest was written",
                 place=str(folder),
                 remedy="fetch or train it again",
             )
-
-
-def _check_safetensors(folder: Path, files: list[Path]) -> None:
-    if not files or not all(file.is_file() for file in files):
-        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-        if pickled:
-            raise CheckpointError(
-                f"only pickled weights ({pickled[0]}): refused, since loading them can run code",
-                place=str(folder),
-                remedy="save it with safe_serialization=True",
-            )
-        raise CheckpointError("there are no weights (*.safetensors)", place=str(folder))
-    for file in files:
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"not a whole safetensors file: {error}", place=str(file), remedy="fetch or train it again"
-            ) from error

@@ -7,12 +7,12 @@ the hub. The repository's annotations hold the same as `output_1`, beside every 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from peft_eval.errors import DataError, raise_all
+from peft_eval.plain_files import MOST_DATA_BYTES, read_bounded, strict_json
 
 REFERENCE_FILE = "alpaca_eval.json"
 ANNOTATIONS = "results/*/alpaca_eval_gpt4/annotations.json"
@@ -60,8 +60,8 @@ def read_reference_file(file: Path, output: str = "output") -> list[Reference]:
         ManyErrors: several rows are wrong.
     """
     try:
-        rows = json.loads(file.expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        rows = strict_json(read_bounded(file.expanduser(), MOST_DATA_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot be read as JSON: {error}", place=str(file)) from error
     if not isinstance(rows, list) or not rows:
         raise DataError("not a list of instructions with answers", place=str(file))

@@ -10,6 +10,7 @@ from typing import Any
 from peft_eval.errors import DataError
 
 _log = logging.getLogger(__name__)
+MOST_BYTES = 1 << 34
 _ATTEMPTS = 4
 _TIMEOUT_SECONDS = 60.0
 
@@ -67,6 +68,8 @@ def _continue(client: Any, url: str, path: Path) -> None:
             raise DataError(
                 "the server sends another part than asked for", place=url, remedy="name a mirror with --url"
             )
+        if int(answer.headers.get("Content-Length") or 0) > MOST_BYTES:
+            raise _too_large(answer, int(answer.headers["Content-Length"]))
         _write_mark(path, answer.headers.get("ETag") or answer.headers.get("Last-Modified"))
         _save(answer, path, have if appending else 0)
 
@@ -83,8 +86,18 @@ def _save(answer: Any, path: Path, start: int) -> None:
         for block in answer.iter_raw():
             file.write(block)
             bar.update(len(block))
+            if file.tell() > MOST_BYTES:
+                raise _too_large(answer, file.tell())
     if total is not None and _size(path) != total:
         raise httpx.RemoteProtocolError(f"{_size(path)} of {total} bytes came")
+
+
+def _too_large(answer: Any, size: int) -> DataError:
+    return DataError(
+        f"the server sends {size:,} bytes, more than the {MOST_BYTES:,} that are taken",
+        place=str(answer.url),
+        remedy="name another mirror with --url",
+    )
 
 
 def _size(path: Path) -> int:

@@ -7,10 +7,13 @@ file after file with one seeded generator in whatever order the disk lists them;
 from __future__ import annotations
 
 import functools
+import io
 import random
 from pathlib import Path
 
+from peft_eval.data.text_files import UNREADABLE
 from peft_eval.errors import DataError
+from peft_eval.plain_files import read_bounded
 
 GROUPS = (
     "asian", "black", "chinese", "jewish", "latino", "lgbtq", "mental_disability", "mexican", "middle_east", "muslim",
@@ -49,9 +52,9 @@ def _file(folder: Path, group: str) -> Path | None:
 def _drawn(file: Path, draw: random.Random) -> list[str]:
     try:
         # Lines as Python's text files have them: other separators of str.splitlines may stand in a prompt.
-        with file.open(encoding="utf-8") as lines:
+        with io.StringIO(read_bounded(file).decode("utf-8"), newline=None) as lines:
             prompts = [line.strip() for line in lines]
-    except (OSError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise DataError(f"cannot be read as text: {error}", place=str(file)) from error
     draw.shuffle(prompts)
     # An empty line is no prompt; it takes its place in the draw all the same, as in the original.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from peft_eval.data.text_files import UNREADABLE
 from peft_eval.errors import DataError, PeftEvalError, raise_all
+from peft_eval.plain_files import MOST_DATA_BYTES, read_bounded
 
 FILE = "TruthfulQA.csv"
 _COLUMNS = ("Category", "Question", "Best Answer", "Correct Answers", "Incorrect Answers")
@@ -40,13 +43,13 @@ def read_questions(folder: Path) -> list[Question]:
     """
     file = folder / FILE
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
+        with io.StringIO(read_bounded(file, MOST_DATA_BYTES).decode("utf-8"), newline="") as lines:
             reader = csv.DictReader(lines)
             lacking = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
             if lacking:
                 raise DataError(f"no column {', '.join(lacking)}", place=str(file), remedy="use the original file")
             rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (*UNREADABLE, csv.Error) as error:
         raise DataError(f"cannot be read: {error}", place=str(file), remedy="use the original file") from error
     if not rows:
         raise DataError("no questions in it", place=str(file), remedy="use the original file")

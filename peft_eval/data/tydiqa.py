@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft_eval.data.text_files import read_json, read_json_lines
+from peft_eval.data.text_files import parquet_batches, read_json, read_json_lines
 from peft_eval.errors import DataError, raise_all
+from peft_eval.plain_files import UnsafeFileError
 
 LANGUAGES = ("arabic", "bengali", "english", "finnish", "indonesian", "korean", "russian", "swahili", "telugu")
 # Where each part may be, the first that is there counts.
@@ -98,16 +99,18 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow
     import pyarrow.parquet
 
+    columns = ["id", "context", "question", "answers"]
+    number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            missing = {"id", "context", "question", "answers"} - set(file.schema_arrow.names)
-            if missing:
-                raise DataError(f"no column {' and '.join(sorted(missing))}", place=str(path), remedy=_REMEDY)
-            table = file.read(columns=["id", "context", "question", "answers"])
-    except (pyarrow.ArrowException, OSError) as error:
+        missing = set(columns) - set(pyarrow.parquet.read_schema(path).names)
+        if missing:
+            raise DataError(f"no column {' and '.join(sorted(missing))}", place=str(path), remedy=_REMEDY)
+        for batch in parquet_batches(path, columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except (pyarrow.ArrowException, OSError, UnsafeFileError) as error:
         raise DataError(f"not a readable Parquet file: {error}", place=str(path), remedy=_REMEDY) from error
-    for number, row in enumerate(table.to_pylist(), start=1):
-        yield f"row {number}", row
 
 
 def _problem(row: dict[str, Any]) -> str | None:

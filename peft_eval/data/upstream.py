@@ -125,12 +125,14 @@ def _check_bbh(folder: Path) -> int:
 
 
 def _check_human_eval(folder: Path) -> int:
-    import gzip
+    import zlib
+
+    from peft_eval.plain_files import lines_of
 
     path = folder / "HumanEval.jsonl.gz"
     try:
-        return sum(1 for line in gzip.decompress(path.read_bytes()).splitlines() if json.loads(line)["task_id"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        return sum(1 for _, line in lines_of(path) if json.loads(line)["task_id"])
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise DataError(f"not HumanEval's problems: {error!r}", place=str(path)) from error
 
 

@@ -49,7 +49,7 @@ def _from(reference: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     name, _, own_revision = reference.partition("@")
-    return AutoTokenizer.from_pretrained(name, revision=own_revision or revision or "main")
+    return AutoTokenizer.from_pretrained(name, revision=own_revision or revision or "main", trust_remote_code=False)
 
 
 @functools.cache

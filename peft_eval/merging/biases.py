@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoConfig
-
+from peft_eval.checkpoint.architecture import read_config
 from peft_eval.errors import RouteError
 from peft_eval.merging.skeleton import base_tensor_shapes, weightless_model
 
@@ -26,7 +25,7 @@ def room_for_biases(base_folder: Path, needed: set[str]) -> tuple[dict[str, bool
     Raises:
         RouteError: the architecture has no setting for one of them.
     """
-    config = AutoConfig.from_pretrained(base_folder)
+    config = read_config(base_folder)
     existing = base_tensor_shapes(base_folder)
     settings: dict[str, bool] = {}
     brought: dict[str, tuple[int, ...]] = {}

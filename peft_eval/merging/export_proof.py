@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig
 
-from peft_eval.checkpoint.architecture import model_class
+from peft_eval.checkpoint.architecture import model_class, read_config
 from peft_eval.errors import ProbeError, first_few
 from peft_eval.merging.block_writer import TensorSource
 from peft_eval.merging.layers import AdaptedLayer
@@ -141,7 +140,7 @@ def _refuse_problems(problems: set[str], folder: Path, base_folder: Path) -> Non
 
 def _loading_problems(folder: Path) -> set[str]:
     with quiet_transformers():
-        kind = model_class(AutoConfig.from_pretrained(folder))
+        kind = model_class(read_config(folder))
         _, info = kind.from_pretrained(folder, device_map={"": "meta"}, output_loading_info=True)
     return _problems_in(info)
 
@@ -188,7 +187,7 @@ def _compare_logits(folder: Path, adapter_folder: Path, base_folder: Path, dtype
             remedy="train it, or use the base itself",
         )
     with quiet_transformers():
-        kind = model_class(AutoConfig.from_pretrained(folder))
+        kind = model_class(read_config(folder))
         model, info = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     _refuse_problems(_problems_in(info), folder, base_folder)
     merged = logits_of(model.eval(), reference.prompt_ids)

@@ -16,13 +16,16 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from peft_eval.checkpoint.architecture import is_encoder_decoder, model_class
+from peft_eval.checkpoint.architecture import is_encoder_decoder, model_class, read_config
 from peft_eval.checkpoint.hashing import tokenizer_sha256
+from peft_eval.checkpoint.reading import ADAPTER_WEIGHTS
+from peft_eval.merging.memory_limit import MemoryLimit
 from peft_eval.merging.merger import AdapterMerger, base_tensor_shapes
 from peft_eval.merging.quantised import quantised_base
+from peft_eval.merging.skeleton import adapter_config, misfits_named
 from peft_eval.methods.tuner import register_all
 
 # Logit distance between merged and unmerged model, relative to the largest logit, by dtype of the merged weights.
@@ -92,10 +95,10 @@ def probe_prompt_ids(tokenizer_folder: Path) -> list[list[int]]:
     A folder without a tokenizer gives random tokens of its vocabulary, always the same.
     """
     if tokenizer_sha256(tokenizer_folder) is None:
-        rows = AutoConfig.from_pretrained(tokenizer_folder).get_text_config().vocab_size
+        rows = read_config(tokenizer_folder).get_text_config().vocab_size
         generator = torch.Generator().manual_seed(0)
         return torch.randint(rows, (len(PROBE_PROMPTS), _PROMPT_TOKENS), generator=generator).tolist()
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False)
     return [tokenizer(text).input_ids[:_PROMPT_TOKENS] for text in PROBE_PROMPTS]
 
 
@@ -139,13 +142,13 @@ def reference_logits(
     prompt_ids = probe_prompt_ids(tokenizer_folder)
     register_all()
     with quiet_transformers():
-        kind = model_class(AutoConfig.from_pretrained(base_folder))
+        kind = model_class(read_config(base_folder))
         model = kind.from_pretrained(base_folder, dtype=torch.float32 if small else "auto").eval()
         on_disk = {}
         if quantised := quantised_base(adapter_folder, model):
             on_disk = {name: weight.clone() for name, weight in model.named_parameters() if name in quantised.names}
             quantised.apply(model)
-        adapted = PeftModel.from_pretrained(model, str(adapter_folder)).eval()
+        adapted = _adapted(model, adapter_folder)
     unmerged = logits_of(adapted, prompt_ids)
     with adapted.disable_adapter():
         base = logits_of(adapted, prompt_ids)
@@ -155,6 +158,18 @@ def reference_logits(
         plain = _merged_model(adapted.unload(), merger, on_disk)
         merged = logits_of(plain, prompt_ids)
     return Reference(prompt_ids, base, unmerged, merged, dtype="float32" if small else str(model.dtype)[6:])
+
+
+def _adapted(model: Any, adapter_folder: Path) -> PeftModel:
+    """Puts an adapter into a model as peft does.
+
+    Raises:
+        CheckpointError, BaseMismatchError: its configuration cannot be used, or not with this base.
+    """
+    adapter_config(adapter_folder)
+    elements = sum(parameter.numel() for parameter in model.parameters())
+    with MemoryLimit(adapter_folder / ADAPTER_WEIGHTS, elements), misfits_named(adapter_folder):
+        return PeftModel.from_pretrained(model, str(adapter_folder)).eval()
 
 
 def _merged_model(plain: Any, merger: AdapterMerger, on_disk: dict[str, torch.Tensor]) -> Any:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig
 
-from peft_eval.checkpoint.architecture import model_class
-from peft_eval.checkpoint.reading import ADAPTER_WEIGHTS
+from peft_eval.checkpoint.architecture import model_class, read_config, unusable
+from peft_eval.checkpoint.reading import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from peft_eval.errors import BaseMismatchError, CheckpointError
+from peft_eval.merging.memory_limit import MemoryLimit
 from peft_eval.merging.quantised import QuantisedBase, quantised_base
 from peft_eval.merging.tensor_files import stored_tensors
 from peft_eval.methods.tuner import register_all
+from peft_eval.plain_files import shown
 
 ADAPTER = "default"
 # Types that put what they compute from the base's weights into the adapter, and do not save it: each of their layers
@@ -68,9 +73,12 @@ def weightless_model(base_folder: Path, **overrides: Any) -> Any:
         base_folder: the base; its config is read.
         overrides: other values for settings of its config.
     """
-    config = AutoConfig.from_pretrained(base_folder, **overrides)
-    with torch.device("meta"):
-        model = model_class(config).from_config(config, dtype=torch.float32)
+    config = read_config(base_folder, **overrides)
+    try:
+        with torch.device("meta"):
+            model = model_class(config).from_config(config, dtype=torch.float32)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise unusable(base_folder, error) from error
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
         owner, _, leaf = name.rpartition(".")
         zeros = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)
@@ -86,7 +94,7 @@ def adapted_skeleton(adapter_folder: Path, base_folder: Path) -> Skeleton:
         BaseMismatchError: the adapter does not fit the base.
     """
     register_all()
-    config = PeftConfig.from_pretrained(str(adapter_folder))
+    config = adapter_config(adapter_folder)
     config.inference_mode = True
     config.base_model_name_or_path = str(base_folder)
     state = finite_state(adapter_folder)
@@ -128,6 +136,20 @@ def adapted_skeleton(adapter_folder: Path, base_folder: Path) -> Skeleton:
     )
 
 
+def adapter_config(adapter_folder: Path) -> PeftConfig:
+    """Reads an adapter's configuration as peft does.
+
+    Raises:
+        CheckpointError: peft cannot use it.
+    """
+    try:
+        return PeftConfig.from_pretrained(str(adapter_folder))
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{ADAPTER_CONFIG} cannot be used: {shown(error, 200)}", place=str(adapter_folder), remedy="train it again"
+        ) from error
+
+
 def _name_in_base(name: str) -> str:
     """Returns what a tensor of an adapter's file would be called in the base."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".").replace(".modules_to_save.", ".")
@@ -139,7 +161,10 @@ def finite_state(adapter_folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: one of them holds NaN or infinity.
     """
-    state: dict[str, torch.Tensor] = load_file(adapter_folder / ADAPTER_WEIGHTS)
+    try:
+        state: dict[str, torch.Tensor] = load_file(adapter_folder / ADAPTER_WEIGHTS)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{ADAPTER_WEIGHTS} cannot be read: {error}", place=str(adapter_folder)) from error
     for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{name} has NaN or infinity", place=str(adapter_folder), remedy="train it again")
@@ -148,23 +173,34 @@ def finite_state(adapter_folder: Path) -> dict[str, torch.Tensor]:
 
 def _with_adapter(base: Any, config: PeftConfig, place: Path) -> PeftModel:
     kind = getattr(config.peft_type, "value", config.peft_type)
+    largest = max((parameter.numel() for parameter in base.parameters()), default=0)
+    with warnings.catch_warnings(), MemoryLimit(place / ADAPTER_WEIGHTS, largest), misfits_named(place):
+        warnings.simplefilter("ignore")
+        model = get_peft_model(
+            base,
+            copy.deepcopy(config),
+            adapter_name=ADAPTER,
+            # Tensors on the meta device wait for what the file holds; what is not saved would stay there.
+            low_cpu_mem_usage=kind in COMPUTED_FROM_THE_BASE,
+            autocast_adapter_dtype=False,
+        )
+    assert isinstance(model, PeftModel)
+    return model.eval()
+
+
+@contextlib.contextmanager
+def misfits_named(place: Path) -> Iterator[None]:
+    """Turns what peft raises at an adapter that it cannot put into a base into an error for the user.
+
+    Raises:
+        BaseMismatchError: the adapter's configuration does not fit the base.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = get_peft_model(
-                base,
-                copy.deepcopy(config),
-                adapter_name=ADAPTER,
-                # Tensors on the meta device wait for what the file holds; what is not saved would stay there.
-                low_cpu_mem_usage=kind in COMPUTED_FROM_THE_BASE,
-                autocast_adapter_dtype=False,
-            )
-    except (ValueError, TypeError) as error:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError, re.error) as error:
         raise BaseMismatchError(
             f"the adapter does not fit this base: {error}", place=str(place), remedy="pass its own base"
         ) from error
-    assert isinstance(model, PeftModel)
-    return model.eval()
 
 
 def load_adapter(

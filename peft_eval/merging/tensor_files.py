@@ -8,6 +8,7 @@ count as this process's memory: for models larger than the memory both are in th
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterable
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import torch
 
+from peft_eval.checkpoint.reading import read_json
 from peft_eval.errors import CheckpointError
 from peft_eval.merging.large_files import read_at
+from peft_eval.plain_files import shown, strict_json
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -39,6 +42,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # Where a file's tensors begin: a block of the disk, so that large reads and writes meet its borders.
 _ALIGNMENT = 4096
 _PIECE_BYTES = 1 << 24
+MOST_HEADER_BYTES = 100_000_000  # as the library has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,10 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / SINGLE_NAME]
     if not index.is_file():
         return sorted(folder.glob("*.safetensors"))
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError("not an index of weights", place=str(index)) from error
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise CheckpointError("not an index of weights", place=str(index))
+    names = sorted(set(named.values()))
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"{name} is missing", place=str(folder), remedy="fetch it again")
@@ -133,17 +137,26 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            if entry["dtype"] not in DTYPES:
-                raise CheckpointError(f"{name} has dtype {entry['dtype']}, which is not known here", place=str(file))
-            begin, end = entry["data_offsets"]
-            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-            if first + end > size or end - begin != torch.Size(shape).numel() * dtype.itemsize:
-                raise CheckpointError(f"it ends inside {name}", place=str(file), remedy="fetch it again")
+            try:
+                kind, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+                dtype = DTYPES.get(kind)
+                if dtype is not None and (begin < 0 or end - begin != math.prod(shape) * dtype.itemsize):
+                    raise ValueError(f"{shape} of {kind} in bytes {begin} to {end}")
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(f"{shown(name)} is no tensor: {shown(str(error))}", place=str(file)) from error
+            if dtype is None:
+                raise CheckpointError(f"{shown(name)} has dtype {shown(kind)}, not known here", place=str(file))
+            if first + end > size:
+                raise CheckpointError(f"it ends inside {shown(name)}", place=str(file), remedy="fetch it again")
             found.append(StoredTensor(name, dtype, shape, file, first + begin, end - begin))
     if not found:
         raise CheckpointError(
             "there are no weights (*.safetensors)", place=str(folder), remedy="save it with safe_serialization=True"
         )
+    names = [tensor.name for tensor in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise CheckpointError(f"two files hold a tensor {twice}", place=str(folder), remedy="remove one of them")
     found.sort(key=lambda tensor: (tensor.file, tensor.start))
     return {tensor.name: tensor for tensor in found}
 
@@ -153,12 +166,12 @@ def _read_header(file: Path) -> tuple[dict[str, dict], int]:
     with file.open("rb") as opened:
         try:
             (length,) = struct.unpack("<Q", opened.read(8))
-            if length > file.stat().st_size:
-                raise ValueError("its header is longer than the file")
-            header = json.loads(opened.read(length))
+            if length > min(file.stat().st_size, MOST_HEADER_BYTES):
+                raise ValueError("its header is longer than the file, or than any header")
+            header = strict_json(opened.read(length))
             if not isinstance(header, dict):
                 raise ValueError("its header is no JSON object")
-        except (struct.error, ValueError) as error:
+        except (struct.error, ValueError, RecursionError) as error:
             raise CheckpointError(f"not a safetensors file: {error}", place=str(file)) from error
     return header, 8 + length
 

@@ -42,15 +42,14 @@ class Expected:
 def expected_of_folder(model_folder: Path, tokenizer_folder: Path) -> Expected:
     """Computes what a model folder's own weights answer, with transformers, in float32 if the model is small."""
     import torch
-    from transformers import AutoConfig
 
-    from peft_eval.checkpoint.architecture import model_class
+    from peft_eval.checkpoint.architecture import model_class, read_config
     from peft_eval.merging.reference import logits_of, probe_prompt_ids, quiet_transformers
 
     prompts = probe_prompt_ids(tokenizer_folder)
     small = sum(file.stat().st_size for file in model_folder.glob("*.safetensors")) < _SMALL_BYTES
     with quiet_transformers():
-        kind = model_class(AutoConfig.from_pretrained(model_folder))
+        kind = model_class(read_config(model_folder))
         model = kind.from_pretrained(model_folder, dtype=torch.float32 if small else "auto").eval()
     return Expected(prompts, logits_of(model, prompts))
 

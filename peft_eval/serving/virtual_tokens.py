@@ -109,10 +109,12 @@ def _is(name: str, expected: str) -> bool:
 
 def _vocabulary_layers(base_folder: Path) -> tuple[str, str | None, float]:
     """Returns the names of input embedding and output layer, and the factor of a looked-up embedding."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    from peft_eval.checkpoint.architecture import read_config
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_folder))
+        model = AutoModelForCausalLM.from_config(read_config(base_folder))
     names = {module: name for name, module in model.named_modules()}
     embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
     scale = float(getattr(embedding, "scalar_embed_scale", 1.0))

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft_eval.checkpoint.architecture import generates_text, is_encoder_decoder, model_class
+from peft_eval.checkpoint.architecture import generates_text, is_encoder_decoder, model_class, read_config
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES
 from peft_eval.checkpoint.location import pinned, resolve_folder
 from peft_eval.checkpoint.manifest import QuantizationRecord
+from peft_eval.checkpoint.vetting import vet_folder
 from peft_eval.errors import CheckpointError, ConfigError
 from peft_eval.training.spec import TrainSpec
 
@@ -63,22 +64,17 @@ def find_base(spec: TrainSpec) -> Base:
         CheckpointError: there is no such base, or its weights are not safetensors.
         ConfigError: it does not generate text.
     """
-    from transformers import AutoConfig
-
     folder = resolve_folder(spec.base, revision=spec.base_revision)
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError("this is an adapter, not a base model", place=spec.base, remedy="name the base itself")
+    vet_folder(folder)
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(
             "there are no weights (*.safetensors); pickled weights are refused, since loading them can run code",
             place=spec.base,
             remedy="save the base with safe_serialization=True",
         )
-    try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"its config.json cannot be used: {reason}", place=spec.base) from error
+    config = read_config(folder)
     if not generates_text(config):
         raise ConfigError(f"a {config.model_type} is not a language model that generates text", place=spec.base)
     in_zoo = pinned(spec.base, spec.base_revision)

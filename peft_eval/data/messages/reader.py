@@ -6,15 +6,17 @@ from) and `id` are used where they are there; other columns are not looked at.
 
 from __future__ import annotations
 
-import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from peft_eval.data.chat import ROLES
 from peft_eval.data.source import Example, Message
+from peft_eval.data.text_files import parquet_batches
 from peft_eval.errors import DataError, PeftEvalError, raise_all
+from peft_eval.plain_files import MOST_DATA_BYTES, lines_of, read_bounded, refuse_crowd, shown
 
 READERS = ("jsonl", "json", "parquet")
 SHOWN_ERRORS = 50
@@ -70,27 +72,27 @@ def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
         )
     try:
         if suffix == ".parquet":
-            from pyarrow import parquet
-
-            batches = parquet.ParquetFile(path).iter_batches()
-            rows = (row for batch in batches for row in batch.to_pylist())
+            rows = (row for batch in parquet_batches(path) for row in batch.to_pylist())
             yield from ((f"{path}, row {index}", row) for index, row in enumerate(rows))
         elif suffix == ".json":
-            content = json.loads(_read(path))
+            text = read_bounded(path, MOST_DATA_BYTES).decode("utf-8")
+            refuse_crowd(text)
+            content = json.loads(text)
             if not isinstance(content, list):
                 raise DataError("not a JSON list of rows", place=str(path), remedy="one row a line? call it .jsonl")
             yield from ((f"{path}, row {index}", row) for index, row in enumerate(content))
         else:
-            for number, line in enumerate(_read(path).split("\n"), start=1):
+            for number, line in lines_of(path):
                 if line.strip():
                     yield f"{path}:{number}", _decoded(line)
-    except (OSError, ValueError, RecursionError) as error:  # pyarrow's errors are ValueErrors or OSErrors
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        RecursionError,
+    ) as error:  # pyarrow raises these too
         raise DataError(f"cannot be read: {error}", place=str(path), remedy="fetch or copy the file again") from error
-
-
-def _read(path: Path) -> str:
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return content.decode("utf-8")
 
 
 def _decoded(line: str) -> Any:
@@ -127,7 +129,7 @@ def _conversation(row: Any, index: int, default_task: str, seen: dict[tuple[str,
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             role = message.get("role") if isinstance(message, dict) else message
-            return f"messages[{number}].role is {role!r}, none of {', '.join(ROLES)}"
+            return f"messages[{number}].role is {shown(role)}, none of {', '.join(ROLES)}"
         if not isinstance(message.get("content"), str):
             return f"messages[{number}].content is missing or no text"
         turns.append(Message(message["role"], message["content"]))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peft_eval.data.mmlu.subjects import all_subjects
 from peft_eval.data.text_files import read_text
@@ -48,7 +50,7 @@ def read_questions(folder: Path, part: str, subject: str) -> list[Question]:
     questions: list[Question] = []
     errors: list[DataError] = []
     answers: dict[str, str] | None = None
-    for row in reader:
+    for row in _rows(reader, path):
         if not row:
             continue
         place = f"{path}:{reader.line_num}"
@@ -66,6 +68,13 @@ def read_questions(folder: Path, part: str, subject: str) -> list[Question]:
     if not questions:
         raise DataError("the file has no questions", place=str(path), remedy=_REMEDY)
     return questions
+
+
+def _rows(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:  # a cell of megabytes
+        raise DataError(f"not a CSV file: {error}", place=f"{path}:{reader.line_num}", remedy=_REMEDY) from error
 
 
 def _problem(row: list[str], answers: dict[str, str]) -> str | None:

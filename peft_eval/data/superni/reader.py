@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,18 @@ from typing import Any
 from peft_eval.data.encoding import Demonstration
 from peft_eval.data.superni.decoding import decode_task
 from peft_eval.data.superni.task import Instance, Task
+from peft_eval.data.text_files import UNREADABLE
 from peft_eval.errors import DataError, raise_all
+from peft_eval.plain_files import MOST_DATA_BYTES, read_bounded, refuse_crowd, shown
 
 # Other names of listed tasks in versions of the data; the official scorer renames the second to the first.
 OTHER_NAMES = {
     "task121_zest_text_modification": ("task121_zest_question_rewriting", "task121_atomic_question_rewriting")
 }
+
+
+_TASK_NAME = re.compile(r"[\w+][\w.+-]*")
+_SPLIT_BYTES = 1 << 22
 
 
 def split_list(folder: Path, track: str, part: str) -> list[str]:
@@ -26,10 +33,14 @@ def split_list(folder: Path, track: str, part: str) -> list[str]:
     path = folder / "splits" / track / f"{part}_tasks.txt"
     remedy = "`peft-eval data get superni` fetches the official lists"
     try:
-        names = dict.fromkeys(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bounded(path, _SPLIT_BYTES).decode("utf-8")
+    except UNREADABLE as error:
         raise DataError(f"the split list cannot be read: {error}", place=str(path), remedy=remedy) from error
+    names = dict.fromkeys(line.strip() for line in text.splitlines())
     names.pop("", None)
+    strange = [name for name in names if not _TASK_NAME.fullmatch(name)]
+    if strange:
+        raise DataError(f"{shown(strange[0])} is no name of a task", place=str(path), remedy=remedy)
     if not names:
         raise DataError("the split list is empty", place=str(path), remedy=remedy)
     return list(names)
@@ -80,11 +91,12 @@ def read_task(
     """
     name = name or path.stem
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MOST_DATA_BYTES).decode("utf-8")
         if not text.strip():
             return None, [DataError("the file is empty", place=str(path), remedy="fetch or copy it again")]
+        refuse_crowd(text)
         fields = decode_task(text, instances)
-    except (OSError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return None, [DataError(f"cannot be read: {error}", place=str(path))]
     except (ValueError, RecursionError) as error:
         return None, [DataError(f"not valid JSON: {error}", place=str(path), remedy="fetch or copy the file again")]
