@@ -26,7 +26,7 @@ COMMANDS = {
     "merge": "Write base + adapter as a plain model folder, merged tensor by tensor.",
     "study": "Run a grid of methods, sizes, learning rates, tasks and seeds from one file.",
     "zoo": "Share checkpoints: list, search, show, add, verify, pull, push, remove.",
-    "report": "Write results as one HTML file that needs no network: table, plots, and the samples behind every number.",
+    "report": "Write results as one HTML file: table, plots, and the samples behind every number.",
     "data": "Fetch instruction data and look at it.",
     "overlap": "Find the questions of suites that training data holds.",
     "doctor": "Check this environment, and a checkpoint if one is named.",

@@ -124,6 +124,11 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields each line of a JSON-lines file with its place, `file:line`.
+
+    Raises:
+        DataError: a line is no JSON.
+    """
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             place = f"{path}:{number}"
