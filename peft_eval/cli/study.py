@@ -14,7 +14,7 @@ from peft_eval.cli.listing import print_json, print_table
 if TYPE_CHECKING:
     from peft_eval.study.cells import Cell
     from peft_eval.study.store import CellFolder, State
-    from peft_eval.study.study import Study
+    from peft_eval.study.study import Runner, Study
 
 _FAILED = 1
 _FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
@@ -92,6 +92,15 @@ def plan(file: Path, store: Path, scale: str | None, insist: bool, measure: bool
 @click.option("--jobs", type=click.IntRange(1), help="Cells at once. Default: one a GPU, else one for four cores.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Train so many cells at most.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, then stop.")
+@click.option("--ray", metavar="ADDRESS", help="Run the cells on this Ray cluster: HOST:PORT, auto, or local.")
+@click.option("--cpus", type=float, default=1.0, show_default=True, help="With --ray: cores of a cell.")
+@click.option(
+    "--gpus", type=float, help="With --ray: GPUs of a cell, 0.5 for two on one. Default: 1, if any."
+)
+@click.option("--memory-gib", type=float, help="With --ray: main memory of a cell.")
+@click.option(
+    "--storage", metavar="URL", help="With --ray: where nodes leave results, s3://... , if they share no file system."
+)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -102,6 +111,7 @@ def run(
     jobs: int | None,
     limit: int | None,
     dry_run: bool,
+    **ray: Any,
 ) -> None:
     """Train and evaluate what is left of a study; run again to go on.
 
@@ -111,11 +121,10 @@ def run(
     Examples:
       peft-eval study run rank.toml
       peft-eval study run rank.toml --scale smoke --limit 2
+      peft-eval study run rank.toml --ray auto --gpus 0.5 --store /shared/cells
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from peft_eval.study.study import default_jobs
 
     study = _study(file, store, scale, insist)
     if dry_run:
@@ -136,7 +145,7 @@ def run(
             progress.console.print(_line(folder, state), highlight=False, soft_wrap=True)
 
         study.run(
-            jobs=jobs or default_jobs(),
+            _runner(study, jobs, ray),
             changed=changed,
             say=lambda line: progress.console.print(line, highlight=False),
             log=store / "logs" / f"{study.file.name}.txt",
@@ -224,6 +233,20 @@ def _study(file: Path, store: Path, scale: str | None, insist: bool) -> Study:
     from peft_eval.study.study import Study
 
     return Study(read_study(file, scale), store.expanduser(), most=None if insist else MOST_CELLS)
+
+
+def _runner(study: Study, jobs: int | None, ray: dict[str, Any]) -> Runner:
+    """Returns what runs the cells: this machine's processes, or a Ray cluster."""
+    minutes = study.file.limits.minutes
+    if ray["ray"] is None:
+        from peft_eval.study.local import LocalRunner
+        from peft_eval.study.study import default_jobs, devices
+
+        return LocalRunner(jobs or default_jobs(), minutes=minutes, devices=devices(), task=study.task)
+    from peft_eval.study.ray_runner import RayRunner, Resources
+
+    resources = Resources(cpus=ray["cpus"], gpus=ray["gpus"], memory_gib=ray["memory_gib"])
+    return RayRunner(ray["ray"], resources=resources, minutes=minutes, task=study.task, storage=ray["storage"])
 
 
 def _measure(trials: list[CellFolder]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_eval.checkpoint.manifest import OverlapRecord
+from peft_eval.study.local import execute
 from peft_eval.study.results import Run
 from peft_eval.training.spec import TrainSpec
 
@@ -54,12 +54,7 @@ class Overlaps:
         for name, value in self._selection(spec).items():
             command += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
         command += [word for pair in self.metadata for word in ("--metadata", pair)]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            end = subprocess.run(
-                [*command, "--output", str(self.file_of(spec))], stdout=file, stderr=file, stdin=subprocess.DEVNULL
-            )
-        return end.returncode == 0
+        return execute([*command, "--output", str(self.file_of(spec))], log) == 0
 
     @staticmethod
     def _selection(spec: TrainSpec) -> dict[str, Any]:

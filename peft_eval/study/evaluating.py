@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from peft_eval.errors import DataError, PeftEvalError
 from peft_eval.study.file import Evaluate
+from peft_eval.study.local import execute
 from peft_eval.study.results import Run, read_run
 
 
@@ -25,10 +25,12 @@ class Evaluations:
     Args:
         store: the folder of all cells.
         how: backend, arguments, limit.
+        execute: runs a command, with a log, and returns its exit code.
     """
 
-    def __init__(self, store: Path, how: Evaluate):
+    def __init__(self, store: Path, how: Evaluate, execute: Callable[[Sequence[str], Path], int] = execute):
         self.how = how
+        self.execute = execute
         text = json.dumps(how.model_dump(exclude={"suites", "curve"}), sort_keys=True)
         self.folder = store / "evaluations" / hashlib.sha256(text.encode()).hexdigest()[:12]
         self._runs: dict[Path, Run] = {}
@@ -80,9 +82,7 @@ class Evaluations:
         command += [word for one in checkpoints for word in ("--checkpoint", one)]
         command += _pairs("--model-args", self.how.model_args) + _pairs("--metadata", self.how.metadata)
         command += ["--log_samples", *([] if self.how.limit is None else ["--limit", str(self.how.limit)])]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            code = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, check=False).returncode
+        code = self.execute(command, log)
         self._found = None
         if code:
             raise PeftEvalError(

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,16 +20,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from peft_eval.errors import DivergenceError, PeftEvalError
-from peft_eval.study.contamination import Overlaps
 from peft_eval.study.store import CellFolder, State
+
+if TYPE_CHECKING:
+    from peft_eval.study.contamination import Overlaps
 
 Task = Callable[[dict[str, Any]], None]
 DIVERGED = 3
+READY = ("peft_eval.study.ready",)
 _LOOK_AGAIN_SECONDS = 2.0
 
 
@@ -39,8 +44,6 @@ def train_cell(settings: dict[str, Any], overlaps: Overlaps | None = None) -> No
         settings: every setting by its key.
         overlaps: knows which questions of suites the data holds, for the manifest.
     """
-    from pathlib import Path
-
     from peft_eval.training.resolve import resolve
     from peft_eval.training.run import train
     from peft_eval.training.states import UnfinishedRun
@@ -49,6 +52,14 @@ def train_cell(settings: dict[str, Any], overlaps: Overlaps | None = None) -> No
     began = UnfinishedRun(Path(spec.output)).exists
     overlap = (lambda examples: overlaps.of(spec)) if overlaps else None
     train(spec, resume=began, overwrite=not began, overlap=overlap)
+
+
+def execute(command: Sequence[str], log: Path, folder: Path | None = None) -> int:
+    """Runs a command, its output going to the end of a log; returns its exit code."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        end = subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=folder, check=False)
+    return end.returncode
 
 
 @dataclass
@@ -80,7 +91,7 @@ class LocalRunner:
         *,
         minutes: float | None = None,
         task: Task = train_cell,
-        preload: Sequence[str] = ("peft_eval.study.ready",),
+        preload: Sequence[str] = READY,
         threads: int | None = None,
         devices: Sequence[str] = (),
     ):
@@ -113,6 +124,10 @@ class LocalRunner:
             for one in self._running:
                 _end(one)
                 self._finish(one, replace(one.before, status="pending", reason="interrupted"), changed)
+
+    def execute(self, command: Sequence[str], log: Path) -> int:
+        """Runs a command, as an evaluation; returns its exit code."""
+        return execute(command, log)
 
     def _fill(self, waiting: deque[CellFolder], changed: Callable[[CellFolder, State], None]) -> bool:
         """Starts cells while there is room; tells whether any is in another process's hands."""

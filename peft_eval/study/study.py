@@ -7,19 +7,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from peft_eval.study.cells import Cell, cells_of
 from peft_eval.study.choosing import Choice, choose, repeated
 from peft_eval.study.contamination import Overlaps
 from peft_eval.study.evaluating import Evaluations
 from peft_eval.study.file import MOST_CELLS, StudyFile
-from peft_eval.study.local import LocalRunner, train_cell
+from peft_eval.study.local import Task, train_cell
 from peft_eval.study.store import CellFolder, State
 from peft_eval.training.states import kept_checkpoints
 
 _OF_ITS_TRAINING_DATA = "memorization"  # suites on what a checkpoint was trained on: a base has no such data
 
 Changed = Callable[[CellFolder, State], None]
+
+
+class Runner(Protocol):
+    """Runs cells: `LocalRunner`, `RayRunner`."""
+
+    def run(self, folders: Sequence[CellFolder], changed: Changed) -> None:
+        """Runs the cells that are not done, and tells of every new state."""
+
+    def execute(self, command: Sequence[str], log: Path) -> int:
+        """Runs a command, its output going to the end of a log, and returns its exit code."""
 
 
 class Study:
@@ -76,13 +87,18 @@ class Study:
                 return False
         return True
 
+    @property
+    def task(self) -> Task:
+        """What a cell's process does."""
+        return partial(train_cell, overlaps=self.overlaps)
+
     def run(
-        self, *, jobs: int, changed: Changed, say: Callable[[str], None], log: Path, limit: int | None = None
+        self, runner: Runner, *, changed: Changed, say: Callable[[str], None], log: Path, limit: int | None = None
     ) -> None:
         """Trains and evaluates what is left.
 
         Args:
-            jobs: cells trained at once.
+            runner: runs cells and commands.
             changed: is told of every new state of a cell.
             say: is given a line about each step.
             log: what the evaluations print.
@@ -92,14 +108,15 @@ class Study:
             PeftEvalError: an evaluation failed; what was trained and answered is kept.
         """
         rule, suites = self.file.choose, self.file.evaluate.suites
+        self.evaluations.execute = runner.execute
         self._look_for_overlap(say, log)
-        self._train(self.grid, jobs, changed, limit)
+        self._train(self.grid, runner, changed, limit)
         if rule is not None:
             self._ask(self.grid, [rule.by], say, log)
             if not self._decided():
                 say("not every cell is done: the rule waits")
                 return
-            self._train(repeated(self.choices(), rule), jobs, changed, limit)
+            self._train(repeated(self.choices(), rule), runner, changed, limit)
         self._ask(self.cells(), suites, say, log)
         self._ask_on_the_way(say, log)
 
@@ -112,13 +129,12 @@ class Study:
                 if not self.overlaps.look(spec, log):
                     say(f"note: overlap is not known, see {log}")
 
-    def _train(self, cells: Sequence[Cell], jobs: int, changed: Changed, limit: int | None) -> None:
-        attempts, minutes = self.file.limits.attempts, self.file.limits.minutes
+    def _train(self, cells: Sequence[Cell], runner: Runner, changed: Changed, limit: int | None) -> None:
+        attempts = self.file.limits.attempts
         for _ in range(attempts):
             left = [folder for folder in map(self.folder_of, cells) if _is_to_run(folder.state(), attempts)]
             if left:
-                task = partial(train_cell, overlaps=self.overlaps)
-                LocalRunner(jobs, minutes=minutes, devices=devices(), task=task).run(left[:limit], changed)
+                runner.run(left[:limit], changed)
 
     def _ask(self, cells: Sequence[Cell], suites: Sequence[str], say: Callable[[str], None], log: Path) -> None:
         trained = [str(folder.checkpoint) for folder in map(self.folder_of, cells) if folder.trained]
