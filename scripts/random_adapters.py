@@ -11,6 +11,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trainable_tokens": {"token_indices": [100, 200, 300]},
     "osf": {"effective_rank": 240},
 }
+# What is added to weights that act through small fixed factors, where the usual noise would change no answer.
+SCALES = {"unilora": 1.0}
 _STEPS = 20
 _EXAMPLE_TOKENS = 24
 
@@ -22,7 +24,7 @@ def write_checkpoint(method_name: str, base: Path, folder: Path, *, scale: float
         method_name: one of `peft-eval methods`.
         base: a model folder.
         folder: where to write.
-        scale: standard deviation of what is added to each trained weight.
+        scale: standard deviation of what is added to each trained weight, for methods without one of their own.
         seed: seeds the method's start and the noise.
     """
     import torch
@@ -47,7 +49,7 @@ def write_checkpoint(method_name: str, base: Path, folder: Path, *, scale: float
     with torch.no_grad():
         for weight in prepared.parameters():
             if weight.requires_grad:
-                weight += scale * torch.randn_like(weight)
+                weight += SCALES.get(method_name, scale) * torch.randn_like(weight)
     folder.mkdir(parents=True, exist_ok=True)
     if method.kind == "full":
         save_full(prepared, folder, dtype=stored)
