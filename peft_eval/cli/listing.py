@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 WIDTH_WHEN_PIPED = 160
+# Laying out a table that fits the terminal takes rich a millisecond a row.
+_LONG_TABLE = 200
 
 
 def print_json(rows: Any) -> None:
@@ -18,13 +20,16 @@ def print_json(rows: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Prints a table as wide as the terminal, or 160 characters into a pipe.
+    """Prints a table as wide as the terminal, or 160 characters into a pipe; a long one a line a row, however wide.
 
     Args:
         columns: the headings.
         rows: one text a column.
         right: headings of the columns to align to the right.
     """
+    if len(rows) > _LONG_TABLE:
+        click.echo("\n".join(_lines(columns, rows, right)))
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -36,3 +41,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])
     Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED).print(table)
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> list[str]:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    aligned = "  ".join(
+        f"{{:{'>' if column in right else '<'}{width}}}" for column, width in zip(columns, widths, strict=True)
+    )
+    return [aligned.format(*row).rstrip() for row in (columns, *rows)]

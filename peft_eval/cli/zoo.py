@@ -53,7 +53,8 @@ def list_(where: str | None, as_json: bool) -> None:
       peft-eval zoo list
       peft-eval zoo list --zoo s3://bucket/zoo --json
     """
-    _print(list(_rows(where)), as_json)
+    with zoo_index.without_collection():
+        _print(list(_rows(where)), as_json)
 
 
 @command.command()
@@ -69,7 +70,8 @@ def search(words: tuple[str, ...], where: str | None, as_json: bool) -> None:
       peft-eval zoo search llama-3 apache
     """
     wanted = [word.lower() for word in words]
-    _print([row for row in _rows(where) if all(word in _searched(row) for word in wanted)], as_json)
+    with zoo_index.without_collection():
+        _print([row for row in _rows(where) if all(word in _searched(row) for word in wanted)], as_json)
 
 
 @command.command()

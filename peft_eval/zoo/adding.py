@@ -22,7 +22,7 @@ from peft_eval.checkpoint.writing import TOKENIZER_COMPANIONS
 from peft_eval.checkpoint.zoo_index import PREFIX, ZooPlace, find, read_entries, zoos
 from peft_eval.errors import BaseMismatchError, CheckpointError
 from peft_eval.zoo.card import write_card
-from peft_eval.zoo.describing import described, probe_of
+from peft_eval.zoo.describing import described, probe_of, unknown_of
 from peft_eval.zoo.files import SCORES_NAME, scan
 from peft_eval.zoo.folder_zoo import FolderZoo, check_not_shipped, now
 from peft_eval.zoo.records import About, StoredFile, VersionRecord, check_name, check_tag, version_of
@@ -88,6 +88,7 @@ def add(order: Addition, zoo: FolderZoo) -> Added:
             shutil.copyfile(checkpoint.folder / file, scratch / file)
         about = described(checkpoint, licence=order.licence, summary=order.summary)
         _name_base(about, scratch, order, checkpoint)
+        about.unknown = unknown_of(about, has_manifest=checkpoint.manifest is not None)
         files = _files(scratch)
         if about.probe is None and order.probes:
             about.probe = probe_of(scratch, about)
@@ -139,8 +140,6 @@ def _name_base(about: About, scratch: Path, order: Addition, checkpoint: Checkpo
             about.base_sha256 = found
             about.facts["base"] = f"{named}, as --base says"
         about.base_revision = None
-    if "base" in about.unknown:
-        about.unknown.remove("base")
     if about.base.startswith(PREFIX) and about.base_revision is None:
         about.base_revision = str(pinned(named)).partition("@")[2]
     _rewrite(scratch, about, leave_tokenizer=about.base.startswith(PREFIX) and about.kind == "adapter")
@@ -153,7 +152,7 @@ def _known_elsewhere(folder: str, about: About, source: str) -> str:
         for name, entry in read_entries(zoo).items():
             for version, row in entry["versions"].items():
                 if expected and row.get("kind") == "full" and row.get("weights_sha256") == expected:
-                    about.base_revision = version
+                    about.base_revision, about.base_sha256 = version, expected
                     return f"{PREFIX}{name}@{version}"
     raise CheckpointError(
         f"its base is a folder of this machine, which others cannot find: {folder}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,17 +20,25 @@ from peft_eval.zoo.scores import Scores, read_scores
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_POINTS = 60
 _OUTPUT = "runs/{name}"
+_NOT_FILLED_IN = "[More Information Needed]"
+_BASE_IN_FOLDER = re.compile(r"^base_model: *[\"']?[/~.]", re.MULTILINE)
 
 
 def write_card(folder: Path, record: VersionRecord) -> None:
     """Writes a version's card into its folder, in place of what was there.
 
-    A card that came with a checkpoint from elsewhere is kept as it is: its author knows more than its files tell.
+    A card that came with a checkpoint from elsewhere is kept as it is, since its author knows more than its files tell;
+    but not peft's form that nobody filled in, nor one that names the base by a folder of somebody's machine.
     """
     manifest = Manifest.read(folder) if (folder / MANIFEST_NAME).is_file() else None
-    if manifest is None and (folder / CARD_NAME).is_file():
+    if manifest is None and _is_of_an_author(folder / CARD_NAME):
         return
     (folder / CARD_NAME).write_text(card(record, manifest, read_scores(folder)), encoding="utf-8")
+
+
+def _is_of_an_author(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return bool(text.strip()) and _NOT_FILLED_IN not in text and not _BASE_IN_FOLDER.search(text)
 
 
 def card(record: VersionRecord, manifest: Manifest | None, scores: Scores | None) -> str:

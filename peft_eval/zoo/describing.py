@@ -14,8 +14,9 @@ from peft_eval.checkpoint.reading import Checkpoint
 from peft_eval.zoo.elsewhere import found_in
 from peft_eval.zoo.records import About, Probe
 
-# What a reader of a card would look for; `unknown` lists those that nothing tells.
-_ASKED_FOR = ("method", "base", "base_sha256", "parameters", "data", "trainer", "created", "licence", "losses")
+# What a reader of a card would look for; a whole model from elsewhere need not come from another.
+_ASKED_FOR = ("data", "trainer", "created", "licence", "losses")
+_ASKED_OF_TRAINED = ("method", "base", "base_sha256", "parameters", *_ASKED_FOR)
 
 
 def described(checkpoint: Checkpoint, *, licence: str | None = None, summary: str | None = None) -> About:
@@ -31,10 +32,15 @@ def described(checkpoint: Checkpoint, *, licence: str | None = None, summary: st
     about.weights_sha256 = weights_sha256(checkpoint.folder)
     about.licence = licence or about.licence
     about.summary = summary
-    about.unknown = [key for key in _ASKED_FOR if not getattr(about, key)]
-    if manifest is None:
-        about.unknown += ["BOS and EOS policy", "chat template of training"]
     return about
+
+
+def unknown_of(about: About, *, has_manifest: bool) -> list[str]:
+    """Returns what nothing in a checkpoint tells, of that which a reader of its card would look for."""
+    is_trained = has_manifest or about.kind == "adapter"
+    unknown = [key for key in (_ASKED_OF_TRAINED if is_trained else _ASKED_FOR) if not getattr(about, key)]
+    text = [] if has_manifest else ["BOS and EOS policy", "chat template of training"]
+    return [key.replace("_", " ") for key in unknown] + text
 
 
 def _of_manifest(manifest: Manifest) -> About:

@@ -55,6 +55,17 @@ class Remote:
         """The folder, where it is one of this machine."""
         return Path(self.address.removeprefix("file://")).expanduser()
 
+    def check_writable(self) -> None:
+        """Refuses an address that can be read alone.
+
+        Raises:
+            ConfigError: it is http.
+        """
+        if self.protocol in _READ_ONLY:
+            raise ConfigError(
+                "an http address can only be read", place=self.address, remedy="push to s3://, ssh:// ..."
+            )
+
     def read(self, path: str) -> bytes | None:
         """Returns a small file's bytes, None if there is none.
 
@@ -118,7 +129,6 @@ class Remote:
         """Sends a file.
 
         Raises:
-            ConfigError: the address can be read alone.
             CheckpointError: it cannot be written.
         """
         if self.protocol in _READ_ONLY:

@@ -131,6 +131,7 @@ def push(places: Sequence[ZooPlace], target: str, *, private: bool = False) -> I
         yield push_to_hub(places[0], target.removeprefix(HUB), private=private)
         return
     remote = Remote(target)
+    remote.check_writable()
     for place in places:
         if remote.is_folder:
             reference = f"{place.name}@{place.version}"

@@ -36,10 +36,10 @@ def verify(place: ZooPlace, *, questions: int = 0, seed: int = 0, public_key: Pa
         public_key: a key that its signature must be of.
     """
     try:
-        record = read_record(place.folder)
-        if record is None:
-            raise CheckpointError(f"there is no {RECORD_NAME}", place=str(place.folder))
-        yield from _files(place, record)
+        record = check_files(place)
+        total = sum(file.bytes for file in record.files.values())
+        counted = f"{len(record.files)} files, {total:,} bytes"
+        yield Check("files", "ok", f"{counted}, hashes as listed; version {record.version}")
         checkpoint = open_checkpoint(str(place.folder))
     except PeftEvalError as error:
         yield _bad("files", error, _FETCH)
@@ -59,7 +59,18 @@ def _bad(name: str, error: PeftEvalError, remedy: str) -> Check:
     return Check(name, "bad", found, error.remedy or remedy)
 
 
-def _files(place: ZooPlace, record: VersionRecord) -> Iterator[Check]:
+def check_files(place: ZooPlace) -> VersionRecord:
+    """Holds a version's files against their listed hashes.
+
+    Returns:
+        The version's record.
+
+    Raises:
+        CheckpointError: a file is missing, superfluous or another one.
+    """
+    record = read_record(place.folder)
+    if record is None:
+        raise CheckpointError(f"there is no {RECORD_NAME}", place=str(place.folder))
     if (record.name, record.version) != (place.name, place.version):
         raise CheckpointError(
             f"the index says {place.name}@{place.version}, the files say {record.name}@{record.version}",
@@ -67,14 +78,11 @@ def _files(place: ZooPlace, record: VersionRecord) -> Iterator[Check]:
         )
     there = {*scan(place.folder).names}
     if differing := sorted(there ^ set(record.files)):
-        raise CheckpointError(f"files that are not listed, or listed and gone: {', '.join(differing[:5])}")
+        raise CheckpointError(f"not listed, or listed and gone: {', '.join(differing[:5])}", place=str(place.folder))
     for name, file in record.files.items():
         if (place.folder / name).stat().st_size != file.bytes or file_sha256(place.folder / name) != file.sha256:
             raise CheckpointError(f"{name} is not the file that was added", place=str(place.folder))
-    total = sum(file.bytes for file in record.files.values())
-    yield Check(
-        "files", "ok", f"{len(record.files)} files, {total:,} bytes, hashes as listed; version {record.version}"
-    )
+    return record
 
 
 def _signature(place: ZooPlace, public_key: Path | None) -> Check:
