@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peft_eval.cli.listing import print_json, print_table
+from peft_eval.cli.study_budget import command as budget
+from peft_eval.cli.study_claims import command as claims
+from peft_eval.cli.study_common import FILE, INSIST, JSON, SCALE, STORE, open_study, score_columns_of, shown
 
 if TYPE_CHECKING:
     from peft_eval.study.cells import Cell
@@ -17,17 +20,6 @@ if TYPE_CHECKING:
     from peft_eval.study.study import Runner, Study
 
 _FAILED = 1
-_FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-_STORE = click.option(
-    "--store",
-    type=click.Path(path_type=Path),
-    default=Path("runs/cells"),
-    show_default=True,
-    help="Folder of all cells, shared by studies: a run that is there is not made again.",
-)
-_SCALE = click.option("--scale", metavar="NAME", help="Take the settings of [scales.NAME] in place of the file's.")
-_INSIST = click.option("--insist", is_flag=True, help="Take a grid of more than 10,000 cells.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 @click.group("study")
@@ -43,13 +35,17 @@ def command() -> None:
     """
 
 
+command.add_command(claims)
+command.add_command(budget)
+
+
 @command.command()
-@_FILE
-@_STORE
-@_SCALE
-@_INSIST
+@FILE
+@STORE
+@SCALE
+@INSIST
 @click.option("--measure", is_flag=True, help="Train each method for 3 steps first, to estimate the rest.")
-@_JSON
+@JSON
 def plan(file: Path, store: Path, scale: str | None, insist: bool, measure: bool, as_json: bool) -> None:
     """Show a study's cells, what is done, and what the rest will take.
 
@@ -61,7 +57,7 @@ def plan(file: Path, store: Path, scale: str | None, insist: bool, measure: bool
     """
     from peft_eval.study.cost import estimate, to_measure
 
-    study = _study(file, store, scale, insist)
+    study = open_study(file, store, scale, insist)
     cells = study.cells()
     trials = [study.folder_of(cell) for cell in to_measure(cells)]
     if measure:
@@ -85,18 +81,16 @@ def plan(file: Path, store: Path, scale: str | None, insist: bool, measure: bool
 
 
 @command.command()
-@_FILE
-@_STORE
-@_SCALE
-@_INSIST
+@FILE
+@STORE
+@SCALE
+@INSIST
 @click.option("--jobs", type=click.IntRange(1), help="Cells at once. Default: one a GPU, else one for four cores.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Train so many cells at most.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, then stop.")
 @click.option("--ray", metavar="ADDRESS", help="Run the cells on this Ray cluster: HOST:PORT, auto, or local.")
 @click.option("--cpus", type=float, default=1.0, show_default=True, help="With --ray: cores of a cell.")
-@click.option(
-    "--gpus", type=float, help="With --ray: GPUs of a cell, 0.5 for two on one. Default: 1, if any."
-)
+@click.option("--gpus", type=float, help="With --ray: GPUs of a cell, 0.5 for two on one. Default: 1, if any.")
 @click.option("--memory-gib", type=float, help="With --ray: main memory of a cell.")
 @click.option(
     "--storage", metavar="URL", help="With --ray: where nodes leave results, s3://... , if they share no file system."
@@ -126,7 +120,7 @@ def run(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    study = _study(file, store, scale, insist)
+    study = open_study(file, store, scale, insist)
     if dry_run:
         left = [study.folder_of(cell) for cell in study.cells()]
         _print_cells([folder for folder in left if folder.state().status != "done"][:limit])
@@ -157,11 +151,11 @@ def run(
 
 
 @command.command()
-@_FILE
-@_STORE
-@_SCALE
-@_INSIST
-@_JSON
+@FILE
+@STORE
+@SCALE
+@INSIST
+@JSON
 def status(file: Path, store: Path, scale: str | None, insist: bool, as_json: bool) -> None:
     """Show how far a study is, and its scores so far.
 
@@ -169,7 +163,7 @@ def status(file: Path, store: Path, scale: str | None, insist: bool, as_json: bo
     Example:
       peft-eval study status rank.toml --json
     """
-    study = _study(file, store, scale, insist)
+    study = open_study(file, store, scale, insist)
     if as_json:
         print_json([{**_record(study.folder_of(cell)), "scores": _scores(study, cell)} for cell in study.cells()])
         return
@@ -181,10 +175,10 @@ def status(file: Path, store: Path, scale: str | None, insist: bool, as_json: bo
 
 
 @command.command()
-@_FILE
-@_STORE
-@_SCALE
-@_INSIST
+@FILE
+@STORE
+@SCALE
+@INSIST
 def retry(file: Path, store: Path, scale: str | None, insist: bool) -> None:
     """Set the cells that failed, diverged or took too long to be run again.
 
@@ -192,47 +186,10 @@ def retry(file: Path, store: Path, scale: str | None, insist: bool) -> None:
     Example:
       peft-eval study retry rank.toml && peft-eval study run rank.toml
     """
-    again = _study(file, store, scale, insist).retry()
+    again = open_study(file, store, scale, insist).retry()
     for folder in again:
         click.echo(folder.cell.name)
     click.echo(f"{len(again)} cells will be run again by `peft-eval study run {file}`")
-
-
-@command.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_STORE
-@_SCALE
-@_INSIST
-@_JSON
-def claims(files: tuple[Path, ...], store: Path, scale: str | None, insist: bool, as_json: bool) -> None:
-    """Hold the two papers' claims against the results of studies.
-
-    Says of each claim: held, not held, or not decided by this data, with the test and the numbers.
-
-    \b
-    Examples:
-      peft-eval study claims studies/*.toml
-      peft-eval study claims studies/*.toml --scale mini --json
-    """
-    import dataclasses
-
-    from peft_eval.study.claims import findings
-    from peft_eval.study.outcomes import Outcomes
-
-    found = findings(Outcomes(_study(file, store, scale, insist)) for file in files)
-    if as_json:
-        print_json([dataclasses.asdict(one) for one in found])
-        return
-    print_table(
-        ["claim", "paper", "verdict", "numbers"], [[one.claim, one.paper, one.verdict, one.numbers] for one in found]
-    )
-
-
-def _study(file: Path, store: Path, scale: str | None, insist: bool) -> Study:
-    from peft_eval.study.file import MOST_CELLS, read_study
-    from peft_eval.study.study import Study
-
-    return Study(read_study(file, scale), store.expanduser(), most=None if insist else MOST_CELLS)
 
 
 def _runner(study: Study, jobs: int | None, ray: dict[str, Any]) -> Runner:
@@ -271,13 +228,13 @@ def _print_cells(folders: list[CellFolder]) -> None:
 
 def _print_results(study: Study) -> None:
     """Prints a row for each cell and base, with the table's score in each suite."""
-    columns = _columns(study)
+    columns = score_columns_of(study)
     rows = []
     for base in dict.fromkeys(cell.spec.base for cell in study.grid):
-        rows.append([f"{base} (base)", "", *(_shown(study.evaluations.score(base, *column)) for column in columns)])
+        rows.append([f"{base} (base)", "", *(shown(study.evaluations.score(base, *column)) for column in columns)])
     for cell in study.cells():
         folder = study.folder_of(cell)
-        shown = [_shown(study.evaluations.score(str(folder.checkpoint), *column)) for column in columns]
+        shown = [shown(study.evaluations.score(str(folder.checkpoint), *column)) for column in columns]
         rows.append([cell.name, folder.state().status, *shown])
     heads = [f"{suite}\n{metric.removesuffix(',none')}" for suite, metric in columns]
     print_table(["cell", "status", *heads], rows, right=heads)
@@ -300,23 +257,15 @@ def _overlap_lines(study: Study, columns: list[tuple[str, str]]) -> Iterator[str
                 without = score_without(run, suite, metric, overlap)
                 yield (
                     f"{cell.name}: {held} of {questions} questions of {suite} are in its training data; "
-                    f"{metric.removesuffix(',none')} without them {_shown(without)}"
+                    f"{metric.removesuffix(',none')} without them {shown(without)}"
                 )
-
-
-def _columns(study: Study) -> list[tuple[str, str]]:
-    """Returns suite and metric of every score that the study's runs have."""
-    from peft_eval.harness.score_table import score_columns
-
-    suites = [*study.file.evaluate.suites, *([study.file.choose.by] if study.file.choose else [])]
-    tables = [dict(run.table) for runs in study.evaluations.runs().values() for run in runs]
-    return [(task, metric) for task, metric in score_columns(tables, suites) if task in suites]
 
 
 def _scores(study: Study, cell: Cell) -> dict[str, Any]:
     checkpoint = str(study.folder_of(cell).checkpoint)
     return {
-        f"{suite} {metric}": study.evaluations.score(checkpoint, suite, metric) for suite, metric in _columns(study)
+        f"{suite} {metric}": study.evaluations.score(checkpoint, suite, metric)
+        for suite, metric in score_columns_of(study)
     }
 
 
@@ -336,10 +285,6 @@ def _record(folder: CellFolder) -> dict[str, Any]:
 def _line(folder: CellFolder, state: State) -> str:
     end = f": {state.reason}" if state.reason else f" in {state.seconds:,.1f} s"
     return f"{folder.cell.name} {state.status}{end}"
-
-
-def _shown(score: float | None) -> str:
-    return "" if score is None else f"{score:.4f}" if abs(score) <= 1 else f"{score:.2f}"
 
 
 def _is_full(cell: Cell) -> bool:
