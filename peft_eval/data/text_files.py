@@ -45,7 +45,7 @@ def read_json_lines(path: Path, fields: tuple[str, ...], remedy: str) -> list[di
     """Returns the objects of a JSON Lines file, which have to have some text fields; blank lines are passed over.
 
     Raises:
-        DataError: it is not there, or lines are wrong; every one is named.
+        DataError: it is not there, lacks a field throughout, or lines are wrong; every one is named.
     """
     rows: list[dict[str, Any]] = []
     errors: list[DataError] = []
@@ -57,6 +57,10 @@ def read_json_lines(path: Path, fields: tuple[str, ...], remedy: str) -> list[di
         raise DataError("there is no such file", place=str(path), remedy=remedy) from None
     except UNREADABLE as error:
         raise DataError(f"the file cannot be read: {error}", place=str(path), remedy=remedy) from error
+    missing = [name for name in fields if rows and all(name not in row for row in rows)]
+    if missing:
+        found = ", ".join(rows[0])
+        raise DataError(f"no column {' or '.join(missing)}, but {found}", place=str(path), remedy=remedy)
     raise_all(errors)
     if not rows:
         raise DataError("the file is empty", place=str(path), remedy=remedy)

@@ -86,6 +86,13 @@ def test_gsm8k(tmp_path: Path):
         gsm8k.read_problems(folder)
 
 
+def test_a_column_that_no_row_has_is_said_once(tmp_path: Path):
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"problem": "1+1?", "answer": "#### 2"}\n' * 3)
+    with pytest.raises(DataError, match=r"no column question, but problem, answer \(fetch the data with"):
+        gsm8k.read_problems(tmp_path)
+
+
 def test_bbh(tmp_path: Path):
     folder = tulu_files.big_bench_hard(tmp_path / "bbh")
     assert bbh.read_examples(folder, "snarks")[1] == bbh.Example("Is 1 odd?", "Yes")
