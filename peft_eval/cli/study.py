@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,18 +128,27 @@ def run(
     console = Console(stderr=True)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("cells", total=len(study.cells()))
+        bar = progress.add_task("cells", total=0)
+        seen: set[str] = set()
+        done: set[str] = set()
+
+        def planned(cells: Sequence[Cell]) -> None:
+            seen.update(cell.id for cell in cells)
+            done.update(cell.id for cell in cells if study.folder_of(cell).trained)
+            progress.update(bar, completed=len(done), total=len(seen))
 
         def changed(folder: CellFolder, state: State) -> None:
             if state.status == "running":
                 progress.update(bar, description=f"training {folder.cell.name}")
                 return
-            done = sum(study.folder_of(cell).trained for cell in study.cells())
-            progress.update(bar, completed=done, total=len(study.cells()))
+            if state.status == "done":
+                done.add(folder.cell.id)
+                progress.update(bar, completed=len(done))
             progress.console.print(_line(folder, state), highlight=False, soft_wrap=True)
 
         study.run(
             _runner(study, jobs, ray),
+            planned=planned,
             changed=changed,
             say=lambda line: progress.console.print(line, highlight=False),
             log=store / "logs" / f"{study.file.name}.txt",

@@ -93,12 +93,20 @@ class Study:
         return partial(train_cell, overlaps=self.overlaps)
 
     def run(
-        self, runner: Runner, *, changed: Changed, say: Callable[[str], None], log: Path, limit: int | None = None
+        self,
+        runner: Runner,
+        *,
+        planned: Callable[[Sequence[Cell]], None],
+        changed: Changed,
+        say: Callable[[str], None],
+        log: Path,
+        limit: int | None = None,
     ) -> None:
         """Trains and evaluates what is left.
 
         Args:
             runner: runs cells and commands.
+            planned: is told of the cells that come next: the grid, then what the rule adds.
             changed: is told of every new state of a cell.
             say: is given a line about each step.
             log: what the evaluations print.
@@ -110,13 +118,16 @@ class Study:
         rule, suites = self.file.choose, self.file.evaluate.suites
         self.evaluations.execute = runner.execute
         self._look_for_overlap(say, log)
+        planned(self.grid)
         self._train(self.grid, runner, changed, limit)
         if rule is not None:
             self._ask(self.grid, [rule.by], say, log)
             if not self._decided():
                 say("not every cell is done: the rule waits")
                 return
-            self._train(repeated(self.choices(), rule), runner, changed, limit)
+            more = repeated(self.choices(), rule)
+            planned(more)
+            self._train(more, runner, changed, limit)
         self._ask(self.cells(), suites, say, log)
         self._ask_on_the_way(say, log)
 
