@@ -159,6 +159,17 @@ def run(
     ctx.exit(_FAILED if states["failed"] or states["timed out"] else 0)
 
 
+command.add_command(
+    click.Command(
+        "resume",
+        callback=run.callback,
+        params=run.params,
+        help="Go on with a study that was stopped: the same as `run`, which does nothing twice.\n\n"
+        "\b\nExample:\n  peft-eval study resume rank.toml",
+    )
+)
+
+
 @command.command()
 @FILE
 @STORE
