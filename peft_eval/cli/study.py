@@ -177,7 +177,7 @@ command.add_command(
 @INSIST
 @JSON
 def status(file: Path, store: Path, scale: str | None, insist: bool, as_json: bool) -> None:
-    """Show how far a study is, and its scores so far.
+    """Show how far a study is, its scores so far, and which runs failed or were not stable.
 
     \b
     Example:
@@ -187,11 +187,19 @@ def status(file: Path, store: Path, scale: str | None, insist: bool, as_json: bo
     if as_json:
         print_json([{**_record(study.folder_of(cell)), "scores": _scores(study, cell)} for cell in study.cells()])
         return
+    from peft_eval.study.stability import stability
+
     _print_results(study)
+    unstable = ended = 0
     for folder in map(study.folder_of, study.cells()):
-        state = folder.state()
+        state, seen = folder.state(), stability(folder)
+        ended += seen is not None
         if state.reason:
             click.echo(f"{folder.cell.name}: {state.status}: {state.reason} ({folder.log})")
+        if seen is not None and not seen.stable:
+            unstable += 1
+            click.echo(f"{folder.cell.name}: not stable: {seen.words}")
+    click.echo(f"{unstable} of {ended} runs that ended were not stable")
 
 
 @command.command()
