@@ -262,8 +262,8 @@ def _print_results(study: Study) -> None:
         rows.append([f"{base} (base)", "", *(shown(study.evaluations.score(base, *column)) for column in columns)])
     for cell in study.cells():
         folder = study.folder_of(cell)
-        shown = [shown(study.evaluations.score(str(folder.checkpoint), *column)) for column in columns]
-        rows.append([cell.name, folder.state().status, *shown])
+        scores = [shown(study.evaluations.score(str(folder.checkpoint), *column)) for column in columns]
+        rows.append([cell.name, folder.state().status, *scores])
     heads = [f"{suite}\n{metric.removesuffix(',none')}" for suite, metric in columns]
     print_table(["cell", "status", *heads], rows, right=heads)
     for line in _overlap_lines(study, columns):
