@@ -1,8 +1,9 @@
-"""Whether a run was stable, from its losses: a loss that is no number, a jump, an end above the start.
+"""Whether a run was stable, from its losses: a loss that is no number, a jump, losses above the first.
 
-A loss jumps if it lies so far above the losses before it that chance does not put it there: by more than
-`JUMP` times their spread (the median absolute deviation, as a standard deviation) and by half of their median. The
-spread and median are those of the last `WINDOW` logged losses.
+A loss jumps if it and the one after it lie so far above those before that chance does not put them there: by more than
+`JUMP` times their spread (the median absolute deviation, as a standard deviation) and by half of their median, both of
+the last `WINDOW` logged losses. One loss alone may be that of a hard batch. Losses rose if the median of any `WINDOW` in
+a row is above `RISE` times the first one, the only loss that nothing was trained for yet.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from peft_eval.study.store import CellFolder
 
 WINDOW = 10
 JUMP = 6.0
+RISE = 1.3
 _TO_STANDARD_DEVIATION = 1.4826
 
 
@@ -26,17 +28,17 @@ class Stability:
     Attributes:
         diverged: it ended with a loss or a weight that is no number.
         jumps: steps at which the loss jumped.
-        above_start: its last losses are above its first.
+        rose: its losses were well above its first one.
     """
 
     diverged: bool
     jumps: tuple[int, ...] = ()
-    above_start: bool = False
+    rose: bool = False
 
     @property
     def stable(self) -> bool:
         """Whether nothing was seen."""
-        return not (self.diverged or self.jumps or self.above_start)
+        return not (self.diverged or self.jumps or self.rose)
 
     @property
     def words(self) -> str:
@@ -44,7 +46,7 @@ class Stability:
         said = ["diverged"] if self.diverged else []
         if self.jumps:
             said.append(f"loss jumped at step {', '.join(map(str, self.jumps[:3]))}{' ...' if self.jumps[3:] else ''}")
-        return "; ".join([*said, *(["ended above its start"] if self.above_start else [])])
+        return "; ".join([*said, *(["losses rose above the first"] if self.rose else [])])
 
 
 def stability(folder: CellFolder) -> Stability | None:
@@ -69,15 +71,18 @@ def stability_of(losses: Sequence[tuple[int, float]]) -> Stability:
         return Stability(diverged=True)
     jumps = tuple(
         step
-        for number, (step, loss) in enumerate(losses)
-        if number >= WINDOW and _jumps(loss, [before for _, before in losses[number - WINDOW : number]])
+        for number, (step, loss) in enumerate(losses[:-1])
+        if number >= WINDOW
+        and _jumps(min(loss, losses[number + 1][1]), [before for _, before in losses[number - WINDOW : number]])
     )
-    size = max(1, min(WINDOW, len(losses) // 4))
-    first, last = ([loss for _, loss in part] for part in (losses[:size], losses[-size:]))
-    return Stability(False, jumps, above_start=len(losses) >= 4 and median(last) > median(first))
+    values = [loss for _, loss in losses]
+    windows = (values[start : start + WINDOW] for start in range(len(values) - WINDOW + 1))
+    return Stability(False, jumps, rose=any(median(window) > RISE * values[0] for window in windows))
 
 
 def _jumps(loss: float, before: Sequence[float]) -> bool:
-    middle = median(before)
-    spread = _TO_STANDARD_DEVIATION * median(abs(one - middle) for one in before)
-    return loss - middle > max(JUMP * spread, 0.5 * middle)
+    return loss - median(before) > max(JUMP * _spread(before), 0.5 * median(before))
+
+
+def _spread(losses: Sequence[float]) -> float:
+    return _TO_STANDARD_DEVIATION * median(abs(one - median(losses)) for one in losses)

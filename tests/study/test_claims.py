@@ -86,7 +86,7 @@ def test_stability(tmp_path, high, low, expected):
         size = cell.coordinates.get("rank") or cell.coordinates.get("size")
         bad = high if cell.spec.learning_rate == 3e-3 or size == 16 else low
         jump = 5.0 if bad else 0.0
-        return [(step, 3 - step / 50 + (jump if step == 20 else 0) + 0.02 * (step % 3)) for step in range(1, 41)]
+        return [(step, 3 - step / 50 + (jump if step in (20, 21) else 0) + 0.02 * (step % 3)) for step in range(1, 41)]
 
     fill(made, lambda cell, suite, share: 30, losses=losses)
     result = verdict(unstable_at_high_rate_or_size, made)
