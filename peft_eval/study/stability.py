@@ -2,8 +2,8 @@
 
 A loss jumps if it and the one after it lie so far above those before that chance does not put them there: by more than
 `JUMP` times their spread (the median absolute deviation, as a standard deviation) and by half of their median, both of
-the last `WINDOW` logged losses. One loss alone may be that of a hard batch. Losses rose if the median of `WINDOW` of them
-in a row is above `RISE` times the first one, the only loss that nothing was trained for yet.
+the last `WINDOW` logged losses. One loss alone may be that of a hard batch. Losses rose if the median of `WINDOW` in a
+row is above `RISE` times the first one, the only loss that nothing was trained for yet.
 """
 
 from __future__ import annotations
