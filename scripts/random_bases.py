@@ -22,7 +22,8 @@ _GPT2 = {"vocab_size": VOCABULARY, "n_embd": 64, "n_layer": 2, "n_head": 2, "n_p
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", _GATED),
     "mistral": ("Mistral", {**_GATED, "sliding_window": 64}),
-    "qwen2": ("Qwen2", _GATED),
+    # vLLM's Qwen2 takes hidden size / heads for the size of a head, whatever the config says.
+    "qwen2": ("Qwen2", {**_GATED, "hidden_size": 128}),
     "qwen3": ("Qwen3", _GATED),
     "gemma": ("Gemma", _GATED),
     "gemma2": ("Gemma2", {**_GATED, "sliding_window": 64, "query_pre_attn_scalar": 64}),
