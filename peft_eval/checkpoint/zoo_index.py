@@ -100,7 +100,7 @@ def parse_entries(content: bytes, place: str) -> dict[str, dict[str, Any]]:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"not an index of a zoo: {error!r}", place=place) from error
-    if found > INDEX_FORMAT:
+    if isinstance(found, int) and found > INDEX_FORMAT:
         raise CheckpointError(
             f"index format {found} is newer than {INDEX_FORMAT}", place=place, remedy="update peft-eval"
         )

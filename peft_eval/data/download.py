@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from peft_eval.errors import DataError
 
@@ -13,6 +14,12 @@ _log = logging.getLogger(__name__)
 MOST_BYTES = 1 << 34
 _ATTEMPTS = 4
 _TIMEOUT_SECONDS = 60.0
+
+
+def without_secrets(url: str) -> str:
+    """Returns an address without user name, password and query, for messages and records."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")) if parts.netloc else url
 
 
 def download(url: str, path: Path) -> None:
@@ -26,7 +33,7 @@ def download(url: str, path: Path) -> None:
     """
     import httpx
 
-    problem = ""
+    place, problem = without_secrets(url), ""
     for _ in range(_ATTEMPTS):
         before = _size(path)
         try:
@@ -35,16 +42,16 @@ def download(url: str, path: Path) -> None:
             _mark(path).unlink(missing_ok=True)
             return
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
-            raise DataError(f"not an address to fetch from: {error}", place=url, remedy="see --url") from error
+            raise DataError(f"not an address to fetch from: {error}", place=place, remedy="see --url") from error
         except httpx.TransportError as error:
             problem = f"{type(error).__name__}: {error}"
-            _log.warning("%s: %s after %d bytes, trying again", url, problem, _size(path))
+            _log.warning("%s: %s after %d bytes, trying again", place, problem, _size(path))
             if isinstance(error, httpx.ConnectError) and _size(path) == before:
                 break
     kept = f"; {_size(path)} bytes are kept" if _size(path) else ""
     raise DataError(
         f"the download does not get through ({problem}){kept}",
-        place=url,
+        place=place,
         remedy="check the network, then run the same command again: it goes on from there",
     )
 
@@ -60,13 +67,15 @@ def _continue(client: Any, url: str, path: Path) -> None:
         if answer.status_code not in (200, 206):
             raise DataError(
                 f"the server answers {answer.status_code} {answer.reason_phrase}",
-                place=url,
+                place=without_secrets(url),
                 remedy="try again later, or name a mirror with --url",
             )
         appending = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if answer.status_code == 206 and not appending:
             raise DataError(
-                "the server sends another part than asked for", place=url, remedy="name a mirror with --url"
+                "the server sends another part than asked for",
+                place=without_secrets(url),
+                remedy="name a mirror with --url",
             )
         if int(answer.headers.get("Content-Length") or 0) > MOST_BYTES:
             raise _too_large(answer, int(answer.headers["Content-Length"]))
@@ -95,7 +104,7 @@ def _save(answer: Any, path: Path, start: int) -> None:
 def _too_large(answer: Any, size: int) -> DataError:
     return DataError(
         f"the server sends {size:,} bytes, more than the {MOST_BYTES:,} that are taken",
-        place=str(answer.url),
+        place=without_secrets(str(answer.url)),
         remedy="name another mirror with --url",
     )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from peft_eval.data.commit_files import check_files, files_of_commit
-from peft_eval.data.download import download
+from peft_eval.data.download import download, without_secrets
 from peft_eval.data.unpack import unpack
 from peft_eval.errors import DataError
 
@@ -109,15 +109,20 @@ def _fetch(
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     try:
-        _compare(found, known, spec.url, "try again, or name the official address or a mirror of it with --url")
+        _compare(
+            found,
+            known,
+            without_secrets(spec.url),
+            "try again, or name the official address or a mirror of it with --url",
+        )
         with tempfile.TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as temporary:
             folder = Path(temporary) / "data"
             folder.mkdir()
             files = unpack(archive, folder, spec.folders)
             if expected is not None:
-                check_files(folder, expected, spec.url)
+                check_files(folder, expected, without_secrets(spec.url))
             check(folder)
-            record = Fetched(spec.url, spec.commit, found, files)
+            record = Fetched(without_secrets(spec.url), spec.commit, found, files)
             (folder / RECORD_NAME).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
             if spec.sha256 is None:
                 keep_hashes(destination, {spec.commit: found})
@@ -182,7 +187,7 @@ def _compare(found: str, known: str | None, place: str | Path, remedy: str) -> N
 def _no_hash(spec: ArchiveSpec) -> DataError:
     return DataError(
         f"no hash is known of the archive of commit {spec.commit[:12]}, so it cannot be checked",
-        place=spec.url,
+        place=without_secrets(spec.url),
         remedy="give one with --sha256, or accept what comes this time with --trust-first-download; "
         "its hash is then kept and asked of every later download",
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from peft_eval.data.commit_files import blob_id, files_of_commit
-from peft_eval.data.download import download
+from peft_eval.data.download import download, without_secrets
 from peft_eval.data.fetch import RECORD_NAME, Fetched, disk_errors, keep_hashes, kept_hashes, record_of
 from peft_eval.errors import DataError, PeftEvalError, unknown_name
 
@@ -120,7 +120,7 @@ def _fetch(
     except PeftEvalError:
         shutil.rmtree(parts)  # the same files would only fail again
         raise
-    record = Fetched(spec.base, spec.commit, _hash_of_all(found), len(found))
+    record = Fetched(without_secrets(spec.base), spec.commit, _hash_of_all(found), len(found))
     (parts / RECORD_NAME).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
     if unknown:
         keep_hashes(destination, {f"{spec.commit}:{file.path}": found[file.path] for file in unknown})
@@ -145,7 +145,7 @@ def _fetch_one(spec: FileSet, file: RemoteFile, parts: Path, known: str | None, 
         problem = f"it is not the file of commit {spec.commit[:12]}"
     if problem:
         whole.unlink()  # resuming from it would only fail again
-        raise DataError(problem, place=address, remedy="try again, or name a mirror with --url")
+        raise DataError(problem, place=without_secrets(address), remedy="try again, or name a mirror with --url")
     return found
 
 
@@ -163,7 +163,7 @@ def _no_hashes(spec: FileSet, unknown: list[RemoteFile]) -> DataError:
     names = ", ".join(file.path for file in unknown)
     return DataError(
         f"no hash is known of {names} at commit {spec.commit[:12]}, so nothing can be checked",
-        place=spec.base,
+        place=without_secrets(spec.base),
         remedy="give them with --sha256 FILE=HASH, or accept what comes this time with --trust-first-download; "
         "the hashes are then kept and asked of every later download",
     )
