@@ -52,6 +52,8 @@ def start(base: Path, route_engine: dict[str, Any], options: argparse.Namespace,
     """Starts an engine in a process of its own."""
     from vllm import LLM
 
+    from peft_eval.serving.engine import cpu_defaults
+
     arguments = {
         "model": str(base),
         "dtype": dtype,
@@ -60,7 +62,7 @@ def start(base: Path, route_engine: dict[str, Any], options: argparse.Namespace,
         "max_model_len": 2 * (PROMPT_TOKENS + NEW_TOKENS),
         "tensor_parallel_size": options.tensor_parallel,
     }
-    return LLM(**with_route(arguments, route_engine))
+    return LLM(**with_route(cpu_defaults(str(base), arguments), route_engine))
 
 
 def stop(engine: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 _FULL_LENGTH_SEQUENCES = 64
 _LARGEST_SHARE_OF_MEMORY = 0.4
+_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 def engine_dtype(model_folder: Path, dtype: str) -> torch.dtype:
@@ -21,10 +23,11 @@ def engine_dtype(model_folder: Path, dtype: str) -> torch.dtype:
 
 
 def cpu_defaults(model: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Adds a KV cache size fit for the model where vLLM runs on a CPU.
+    """Adds a KV cache size fit for the model where vLLM runs on a CPU, and deals out the cores to its ranks.
 
     vLLM reserves 92% of the memory there and refuses to start if other processes hold more than the
-    rest. Room for `_FULL_LENGTH_SEQUENCES` sequences of full length serves a small machine as well.
+    rest. Room for `_FULL_LENGTH_SEQUENCES` sequences of full length serves a small machine as well. By itself it gives
+    each rank of tensor parallelism a NUMA node, and fails where there are fewer nodes.
 
     Args:
         model: the model's folder or hub id.
@@ -34,14 +37,30 @@ def cpu_defaults(model: str, options: dict[str, Any]) -> dict[str, Any]:
 
     from vllm.platforms import current_platform
 
+    if not current_platform.is_cpu():
+        return options
+    ranks = int(options.get("tensor_parallel_size") or 1)
+    if ranks > _numa_nodes() and _BINDING not in os.environ:
+        os.environ[_BINDING] = core_shares(sorted(os.sched_getaffinity(0)), ranks)
     sized = {"kv_cache_memory_bytes", "gpu_memory_utilization"} & options.keys()
-    if not current_platform.is_cpu() or sized or "VLLM_CPU_KVCACHE_SPACE" in os.environ:
+    if sized or "VLLM_CPU_KVCACHE_SPACE" in os.environ:
         return options
     config = Path(model) / "config.json"
     if not config.is_file():
         return options
     wanted = _FULL_LENGTH_SEQUENCES * _bytes_per_sequence(json.loads(config.read_text(encoding="utf-8")))
     return {"kv_cache_memory_bytes": min(wanted, int(_available_bytes() * _LARGEST_SHARE_OF_MEMORY))} | options
+
+
+def core_shares(cores: Sequence[int], ranks: int) -> str:
+    """Returns which cores each rank is bound to, as vLLM reads it: `0,1|2,3`; without enough of them, ranks share."""
+    size = max(1, len(cores) // ranks)
+    shares = [cores[rank * size % len(cores) :][:size] for rank in range(ranks)]
+    return "|".join(",".join(map(str, share)) for share in shares)
+
+
+def _numa_nodes() -> int:
+    return len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or 1
 
 
 def _bytes_per_sequence(config: dict[str, Any]) -> int:
