@@ -13,6 +13,7 @@ import pytest
 from tests.faults.disturbing import can_mount
 
 ROOT = Path(__file__).parents[2]
+ROADS = ("data get", "zoo add", "zoo pull")  # training is killed in tests/training/test_resume.py
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +22,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict
     place = tmp_path_factory.mktemp("faults")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1", "TMPDIR": str(place)}
     command = [sys.executable, "scripts/bench_faults.py", "--kills", "3", "--output", str(place / "table.json")]
-    command += ["--only", "train", "merge", "data get", "zoo add", "zoo pull"]
+    command += ["--only", *ROADS]
     if not can_mount(place):
         command += ["--without", "disk"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return {(row["fault"], row["road"]): row for row in json.loads((place / "table.json").read_text())}
-
-
-ROADS = ("train", "merge", "data get", "zoo add", "zoo pull")
 
 
 @pytest.mark.parametrize("road", ROADS)
