@@ -65,33 +65,36 @@ def main() -> int:
     parser.add_argument("--zoo", type=Path, default=zoo_folder(), help="folder of the zoo; default: the shipped one")
     parser.add_argument("--work", type=Path, default=Path("runs/zoo"), help="folder for runs and results")
     parser.add_argument("--model", default="vllm", choices=("vllm", "hf"), help="what answers the questions")
-    parser.add_argument("--limit", type=int, help="questions of a task, for a trial; scores are then not kept")
+    parser.add_argument(
+        "--no-scores", action="store_true", help="ask no questions; a later run does, and adds the scores"
+    )
     given = parser.parse_args()
     names = given.only or list(TRAINED)
     zoo = FolderZoo(given.zoo, flat=True)
     if zoo.place("base") is None:
         base = add(Addition(str(zoo_folder() / "base"), licence=LICENCE, summary=BASE_SUMMARY), zoo)
         print(f"{base.place.pinned}: indexed")
-    missing = [name for name in names if not is_whole(zoo, name)]
+    missing = [name for name in names if not is_whole(zoo, name, scored=not given.no_scores)]
     for number, name in enumerate(missing, start=1):
         print(f"[{number}/{len(missing)}] train {name}", flush=True)
         train(name, given.work / name)
-    evaluate(missing, given.work, given.model, given.limit)
+    if not given.no_scores:
+        evaluate(missing, given.work, given.model)
     for name in missing:
-        enter(name, zoo, given.work, scored=given.limit is None)
+        enter(name, zoo, given.work)
     tidy(zoo)
     total = sum(path.stat().st_size for path in given.zoo.rglob("*") if path.is_file())
     print(f"{given.zoo}: {len(zoo.index().entries)} checkpoints, {total:,} bytes")
     return 0 if total <= LIMIT_BYTES else fail(f"larger than {LIMIT_BYTES:,} bytes")
 
 
-def is_whole(zoo: FolderZoo, name: str) -> bool:
-    """Whether a checkpoint is in the zoo, with scores, and its files have the hashes that are listed."""
+def is_whole(zoo: FolderZoo, name: str, *, scored: bool) -> bool:
+    """Whether a checkpoint is in the zoo, with scores if they are wanted, its files with the hashes that are listed."""
     from peft_eval.zoo.verifying import check_files
 
     try:
         place = zoo.place(name)
-        if place is None or read_scores(place.folder) is None:
+        if place is None or (scored and read_scores(place.folder) is None):
             return False
         check_files(place)
     except PeftEvalError:
@@ -112,15 +115,14 @@ def train(name: str, output: Path) -> None:
     run([*train_command(name, output).split(), *resume])
 
 
-def evaluate(names: list[str], work: Path, model: str, limit: int | None) -> None:
+def evaluate(names: list[str], work: Path, model: str) -> None:
     """Asks all that were not asked yet, in one engine."""
     todo = [name for name in names if not results_of(name, work)]
     if not todo:
         return
     words = EVALUATE.replace("--model vllm", f"--model {model}").split()
     words += [word for name in todo for word in ("--checkpoint", str(work / name))]
-    more = ["--limit", str(limit)] if limit else []
-    run([*words, "--output", str(work / "results"), "--no-base", *more])
+    run([*words, "--output", str(work / "results"), "--no-base"])
 
 
 def results_of(name: str, work: Path) -> Path | None:
@@ -132,9 +134,9 @@ def results_of(name: str, work: Path) -> Path | None:
     return next((path for path in reversed(found) if read_run(path).name == wanted), None)
 
 
-def enter(name: str, zoo: FolderZoo, work: Path, *, scored: bool) -> None:
+def enter(name: str, zoo: FolderZoo, work: Path) -> None:
     """Puts a checkpoint with its scores into the zoo, in place of an earlier one of its name."""
-    results = results_of(name, work) if scored else None
+    results = results_of(name, work)
     if zoo.place(name) is not None:
         zoo.remove(name)
     command = f"{EVALUATE} --checkpoint zoo:{name}"

@@ -165,7 +165,10 @@ def _toml(value: Any) -> str:
 def _options(manifest: Manifest | None) -> str:
     """Returns a method's options that are set, in one line."""
     options = manifest.method.options if manifest else {}
-    return ", ".join(f"{key} {value}" for key, value in options.items() if value not in (None, [], {}, False))
+    told = {key: value for key, value in options.items() if value not in (None, [], {}, False)}
+    return ", ".join(
+        f"{key} {' '.join(map(str, value)) if isinstance(value, list) else value}" for key, value in told.items()
+    )
 
 
 def _tokenizer_is_in_base(record: VersionRecord, manifest: Manifest | None) -> bool:

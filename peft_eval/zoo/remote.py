@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+import shutil
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from peft_eval.checkpoint.zoo_index import (
     INDEX_NAME,
@@ -15,7 +14,7 @@ from peft_eval.checkpoint.zoo_index import (
     split_name,
     version_named,
 )
-from peft_eval.errors import CheckpointError, ConfigError, PeftEvalError, unknown_name
+from peft_eval.errors import CheckpointError, ConfigError, DataError, PeftEvalError, unknown_name
 from peft_eval.zoo.records import RECORD_NAME, VersionRecord, parse_record
 
 HUB = "hf:"
@@ -96,30 +95,22 @@ class Remote:
         except Exception as error:
             raise self._failed(path, error) from error
 
-    def fetch(self, path: str, target: Path) -> str:
-        """Fetches a file, going on after what is there of it.
-
-        Returns:
-            The SHA-256 of the whole file.
+    def fetch(self, path: str, target: Path) -> None:
+        """Fetches a file, going on after what is there of it where the protocol can; whether it is right, a hash tells.
 
         Raises:
             CheckpointError: it is not there or cannot be read; what came stays.
         """
         try:
             if self.is_folder:
-                with self._local(path).open("rb") as source, target.open("wb") as file:
-                    return _copied(source, file, hashlib.sha256())
-            if self.protocol in _READ_ONLY:
-                return self._downloaded(path, target)
-            digest = hashlib.sha256()
-            with self._system.open(self._at(path), "rb", block_size=_BLOCK_BYTES) as source, target.open("ab") as file:
-                have = file.tell()
-                if have:
-                    with target.open("rb") as before:
-                        while block := before.read(_BLOCK_BYTES):
-                            digest.update(block)
-                    source.seek(have)
-                return _copied(source, file, digest)
+                shutil.copyfile(self._local(path), target)
+            elif self.protocol in _READ_ONLY:
+                self._download(path, target)
+            else:
+                opened = self._system.open(self._at(path), "rb", block_size=_BLOCK_BYTES)
+                with opened as source, target.open("ab") as file:
+                    source.seek(file.tell())
+                    shutil.copyfileobj(source, file, _BLOCK_BYTES)
         except PeftEvalError:
             raise
         except Exception as error:
@@ -141,16 +132,13 @@ class Remote:
         except Exception as error:
             raise self._failed(path, error) from error
 
-    def _downloaded(self, path: str, target: Path) -> str:
-        from peft_eval.checkpoint.hashing import file_sha256
+    def _download(self, path: str, target: Path) -> None:
         from peft_eval.data.download import download
-        from peft_eval.errors import DataError
 
         try:
             download(f"{self.address}/{path}", target)
         except DataError as error:
             raise CheckpointError(error.problem, place=error.place, remedy="run the same command again") from error
-        return file_sha256(target)
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -197,18 +185,6 @@ class Remote:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _copied(source: IO[bytes], target: IO[bytes], digest: Any) -> str:
-    """Copies while another thread hashes what the block before held."""
-    with ThreadPoolExecutor(1) as hasher:
-        pending: Future[None] | None = None
-        while block := source.read(_BLOCK_BYTES):
-            if pending is not None:
-                pending.result()
-            pending = hasher.submit(digest.update, block)
-            target.write(block)
-    return str(digest.hexdigest())
 
 
 def entries_of(address: str) -> dict[str, dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from peft_eval.checkpoint.hashing import file_sha256
 from peft_eval.checkpoint.reading import open_checkpoint
 from peft_eval.checkpoint.zoo_index import INDEX_NAME, ZooPlace
 from peft_eval.errors import CheckpointError, ConfigError, first_few
@@ -97,8 +99,8 @@ def _fetch_file(remote: Remote, folder: str, record: VersionRecord, name: str, s
         return
     if part.is_file() and part.stat().st_size > expected.bytes:
         part.unlink()
-    found = remote.fetch(f"{folder}/{name}", part)
-    if part.stat().st_size != expected.bytes or found != expected.sha256:
+    remote.fetch(f"{folder}/{name}", part)
+    if part.stat().st_size != expected.bytes or _flushed_sha256(part) != expected.sha256:
         part.unlink()
         raise CheckpointError(
             f"{folder}/{name} is not the file that {RECORD_NAME} lists",
@@ -106,6 +108,15 @@ def _fetch_file(remote: Remote, folder: str, record: VersionRecord, name: str, s
             remedy="pull it again; if it stays so, tell its owner",
         )
     part.replace(target)
+
+
+def _flushed_sha256(path: Path) -> str:
+    """Returns a file's hash, found while the disk is busy writing it."""
+    with ThreadPoolExecutor(1) as flusher, path.open("rb") as file:
+        flushed = flusher.submit(os.fsync, file.fileno())
+        digest = file_sha256(path)
+        flushed.result()
+    return digest
 
 
 def push(places: Sequence[ZooPlace], target: str, *, private: bool = False) -> Iterator[str]:
