@@ -23,7 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "P_TUNING": {"num_virtual_tokens": 4, "encoder_hidden_size": 16},
     "PVERA": {"rank": 16},
     "ROAD": {"group_size": 16},
-    "TRAINABLE_TOKENS": {"token_indices": [5, 9, 70]},
+    "TRAINABLE_TOKENS": {"token_indices": [35, 70, 104]},
     "VBLORA": {"rank": 4, "num_vectors": 16, "vector_length": 16},
     "VERA": {"rank": 16},
     "WAVEFT": {"n_frequency": 100},

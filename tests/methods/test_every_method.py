@@ -13,18 +13,29 @@ from transformers import AutoModelForCausalLM
 
 from peft_eval import plugins
 from peft_eval.checkpoint.writing import load_adapter_weights, save_adapter
+from peft_eval.data.source import Selection
 from tests.adapters import prepared_adapter
 from tests.small_options import small_options
 from tests.tiny import tiny_llama
 
 METHODS = plugins.methods()
 ADAPTERS = [name for name, method in METHODS.items() if method.kind == "adapter"]
-ROWS = torch.randint(3, 300, (8, 12), generator=torch.Generator().manual_seed(1))
 STEPS = 8
+ROW_TOKENS = 16
 # Methods of ours whose papers do not start from the base: small random matrices on both sides, or random prefixes.
 OFF_BASE = {"adapter", "houlsby", "pfeiffer", "mam", "prefix", "prefix_flat", "unipelt"}
 # Weights that the last layer has for a layer after it: no gradient reaches them.
 UNUSED = {"shadow": "shadow_"}
+
+
+def _rows() -> torch.Tensor:
+    """Returns the ends of eight examples of the mini corpus, (8, ROW_TOKENS): a token for each byte."""
+    examples = plugins.datasets()["mini"].load(None, Selection(tasks=8, instances_per_task=1)).examples
+    ends = [(one.source + one.target).encode()[-ROW_TOKENS:] for one in examples]
+    return torch.tensor([[3 + byte for byte in end] for end in ends])
+
+
+ROWS = _rows()
 
 
 @pytest.fixture(scope="module")
