@@ -78,7 +78,6 @@ def _of_folder(source: Path, samples: int, progress: Progress) -> Report:
         suites_of_runs(run for own in runs.values() for run in own),
         title=source.resolve().name,
         source=str(source),
-        notes=source,
         most_samples=samples,
         progress=progress,
     )
@@ -96,7 +95,6 @@ def _of_study(source: Path, store: Path, scale: str | None, insist: bool, sample
         suites_of_study(study),
         title=study.file.title or study.file.name,
         source=f"{source}{f', scale {scale}' if scale else ''}",
-        notes=study.store / "studies" / study.file.name,
         claims=claims_of_study(study),
         most_samples=samples,
         progress=progress,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from peft_eval import plugins
@@ -11,7 +10,7 @@ from peft_eval.checkpoint.manifest import Manifest
 from peft_eval.report.entry import Entry
 from peft_eval.report.steps import Steps, runs_on_the_way
 from peft_eval.study.cells import Cell
-from peft_eval.study.claims import findings
+from peft_eval.study.claims import Finding, findings
 from peft_eval.study.outcomes import Outcomes
 from peft_eval.study.results import Run
 from peft_eval.study.study import Study
@@ -38,9 +37,9 @@ def suites_of_study(study: Study) -> list[str]:
     return [*study.file.evaluate.suites, *([study.file.choose.by] if study.file.choose else [])]
 
 
-def claims_of_study(study: Study) -> list[dict[str, Any]]:
+def claims_of_study(study: Study) -> list[Finding]:
     """Returns the papers' claims that the study asks about, with what its results say."""
-    return [asdict(one) for one in findings([Outcomes(study)]) if one.study == study.file.name]
+    return [one for one in findings([Outcomes(study)]) if one.study == study.file.name]
 
 
 def _entry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from peft_eval.report.entry import Entry, newest
@@ -82,10 +82,19 @@ def _rows(report: Report, column: Column) -> Records:
             level = (score.value - low) / (high - low) if high > low else 0.5
             record |= {"score": score.value, "merit": sign * score.value, "level": round(level, 4)}
             record |= {"low": score.low, "high": score.high, "seeds": score.seeds, "questions": score.questions}
+            record |= _bar(record, low, high)
         if memory and memory in row.scores:
             record["memorized"] = row.scores[memory].value
         found.append({key: value for key, value in record.items() if value is not None})
     return found
+
+
+def _bar(ends: Mapping[str, Any], low: float, high: float) -> dict[str, float]:
+    """Returns where a bar is drawn: one of two seeds may be far longer than all scores lie apart, and is cut."""
+    if ends["low"] is None or ends["high"] is None:
+        return {}
+    room = (high - low) / 2
+    return {"from": max(ends["low"], low - room), "to": min(ends["high"], high + room)}
 
 
 def _base_parameters(report: Report, entry: Entry) -> int | None:
@@ -122,7 +131,8 @@ def _categories(report: Report, column: Column) -> Records:
                 shown = name.removeprefix(column.suite).strip("_") or name
                 record = {**_identity(row), "category": shown.replace("_", " "), "score": score.value}
                 found.append(record | {"low": score.low, "high": score.high, "questions": score.questions})
-    return found
+    values = [0.0, *(record["score"] for record in found)]
+    return [record | _bar(record, min(values), max(values)) for record in found]
 
 
 def _below(row: Row, suite: str) -> Sequence[str]:

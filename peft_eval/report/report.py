@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from peft_eval.errors import DataError
+from peft_eval.report.contamination import Contamination, contaminations
 from peft_eval.report.differences import Pair, Selection, pairs_of, selection
 from peft_eval.report.entry import Entry
 from peft_eval.report.rows import Column, Row, columns_of, rows_of
 from peft_eval.report.samples import Samples, pack_samples
 from peft_eval.report.sensitivity import Sensitivity, sensitivities
+from peft_eval.study.claims import Finding
 from peft_eval.study.results import Run
 
 Progress = Callable[[str, int], Callable[[], None]]
@@ -34,8 +33,8 @@ class Report:
         pairs: by each suite's main score, the comparisons.
         sensitivities: by each suite's main score.
         samples: behind the scores.
-        claims: each with its verdict, test and numbers, as `peft-eval study claims --json` writes them.
-        contamination: overlap of the training data with suites.
+        claims: of the papers, that the study asks about.
+        contaminations: what the training data holds of the suites.
     """
 
     title: str
@@ -48,8 +47,8 @@ class Report:
     selections: dict[Column, Selection] = field(default_factory=dict)
     pairs: dict[Column, list[Pair]] = field(default_factory=dict)
     sensitivities: dict[Column, list[Sensitivity]] = field(default_factory=dict)
-    claims: list[dict[str, Any]] = field(default_factory=list)
-    contamination: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[Finding] = field(default_factory=list)
+    contaminations: list[Contamination] = field(default_factory=list)
 
     @property
     def main_columns(self) -> list[Column]:
@@ -76,8 +75,7 @@ def report_of(
     *,
     title: str,
     source: str,
-    notes: Path,
-    claims: Sequence[dict[str, Any]] = (),
+    claims: Sequence[Finding] = (),
     most_samples: int,
     progress: Progress,
 ) -> Report:
@@ -88,13 +86,12 @@ def report_of(
         suites: to report, in this order.
         title: its headline.
         source: what it is made from.
-        notes: folder that may hold `contamination.json` and `claims.json`.
         claims: those that the study itself answers.
         most_samples: samples to keep in the page.
         progress: called with a step's name and length; returns what to call as it goes on.
 
     Raises:
-        DataError: no score, or a file that is broken.
+        DataError: there is no score, or a file is broken.
     """
     runs = [run for entry in entries for run in entry.runs]
     columns = columns_of(runs, suites)
@@ -115,26 +112,9 @@ def report_of(
             picked.rows, column, higher_is_better=better[column], step=progress(f"comparisons, {column.suite}", count)
         )
         report.sensitivities[column] = sensitivities(rows, column, higher_is_better=better[column])
-    report.claims = [*claims, *read_notes(notes / "claims.json")]
-    report.contamination = read_notes(notes / "contamination.json")
+    report.claims = list(claims)
+    report.contaminations = contaminations(rows, report.main_columns)
     return report
-
-
-def read_notes(path: Path) -> list[dict[str, Any]]:
-    """Reads a JSON file with a list of flat objects; there need not be one.
-
-    Raises:
-        DataError: it is something else.
-    """
-    if not path.is_file():
-        return []
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"not valid JSON: {error}", place=str(path)) from error
-    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
-        raise DataError("not a list of objects", place=str(path), remedy="remove it, or have it written again")
-    return content
 
 
 def _higher_is_better(runs: Sequence[Run], column: Column) -> bool:

@@ -22,8 +22,8 @@ def tables_of(report: Report) -> dict[str, Lines]:
         "differences": _differences(report),
         "sensitivity": _sensitivity(report),
         "ended": [_ended(entry) for entry in report.entries if entry.status in ENDED],
-        "claims": report.claims,
-        "contamination": report.contamination,
+        "claims": [dataclasses.asdict(claim) for claim in report.claims],
+        "contamination": _contamination(report),
     }
     return {name: lines for name, lines in found.items() if lines}
 
@@ -110,3 +110,18 @@ def _sensitivity(report: Report) -> Lines:
 
 def _ended(entry: Entry) -> dict[str, Any]:
     return {"name": entry.name, "status": entry.status, "reason": entry.reason, "log": str(entry.log or "")}
+
+
+def _contamination(report: Report) -> Lines:
+    return [
+        {
+            "name": one.name,
+            "suite": one.column.suite,
+            "metric": one.column.shown,
+            "questions": one.questions,
+            "overlapping": one.overlapping,
+            "score": one.score,
+            "without": one.without,
+        }
+        for one in report.contaminations
+    ]

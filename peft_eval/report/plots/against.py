@@ -104,10 +104,10 @@ def _points(looks: Mapping[str, Look], x: Spec, field: str, *, opacity: float = 
     here = f"datum.kind !== 'base' && isValid(datum.score) && datum.{field} > 0"
     return [
         {
-            "transform": [{"filter": f"{here} && datum.bar"}],
+            "transform": [{"filter": f"{here} && datum.bar && isValid(datum.from)"}],
             "mark": {"type": "rule", "opacity": 0.35},
             "encoding": {
-                "x": x, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"},
+                "x": x, "y": {"field": "from", "type": "quantitative"}, "y2": {"field": "to"},
                 "color": look(looks)["color"],
             },
         },

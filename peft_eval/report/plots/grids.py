@@ -78,8 +78,9 @@ def categories(looks: Mapping[str, Look]) -> Plot:
                     },
                 },
                 {
+                    "transform": [{"filter": "isValid(datum.from)"}],
                     "mark": {"type": "rule", "opacity": 0.6},
-                    "encoding": {**here, "x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
+                    "encoding": {**here, "x": {"field": "from", "type": "quantitative"}, "x2": {"field": "to"}},
                 },
             ],
             "usermeta": {"step": 14, "by": ["category", "name"]},
