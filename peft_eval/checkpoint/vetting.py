@@ -48,6 +48,17 @@ def vet_folder(folder: Path) -> None:
     vet_contents(folder)
 
 
+def vet_if_local(reference: str) -> None:
+    """Looks through what a model's name stands for where that is a folder; the hub's is left to who fetches it.
+
+    Raises:
+        CheckpointError: see `vet_folder`.
+    """
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        vet_folder(folder)
+
+
 def vet_contents(folder: Path) -> None:
     """Refuses what the files of a folder hold; its entries have been looked through (`vet_entries`).
 

@@ -8,6 +8,7 @@ from lm_eval.models import huggingface
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.reading import read_json
+from peft_eval.checkpoint.vetting import vet_if_local
 from peft_eval.errors import ConfigError
 from peft_eval.harness.extensions import finish
 from peft_eval.harness.padded_prompts import count_positions_by_mask
@@ -49,6 +50,8 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
                 raise ConfigError("neither peft= nor pretrained= is given", place="--model_args", remedy="name one")
             if isinstance(pretrained, str) and pretrained.startswith("zoo:"):
                 pretrained = str(resolve_folder(pretrained))
+            if isinstance(pretrained, str):
+                vet_if_local(pretrained)
             super().__init__(pretrained=pretrained, **options)
         else:
             if not isinstance(route, Route):

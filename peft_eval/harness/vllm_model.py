@@ -10,6 +10,7 @@ from lm_eval.models import vllm_causallms
 from lm_eval.utils import simple_parse_args_string
 
 from peft_eval.checkpoint.location import resolve_folder
+from peft_eval.checkpoint.vetting import vet_if_local
 from peft_eval.errors import ConfigError, RouteError
 from peft_eval.harness.encoding_ahead import EncodingAhead
 from peft_eval.harness.extensions import finish
@@ -72,6 +73,7 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vl
                 raise ConfigError("neither peft= nor pretrained= is given", place="--model_args", remedy="name one")
             if pretrained.startswith("zoo:") or self._session is not None:
                 pretrained = str(resolve_folder(pretrained, revision=options.get("revision")))
+            vet_if_local(pretrained)
             self._start(pretrained, cpu_defaults(pretrained, options))
             self._prove_swap(Path(pretrained), None)
         else:
