@@ -22,11 +22,16 @@ def without_secrets(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")) if parts.netloc else url
 
 
-def download(url: str, path: Path) -> None:
+def download(url: str, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
     """Downloads `url` into `path`, appending to what is there if the server still has the same file.
 
     "The same" is told by its ETag or Last-Modified, kept beside the file: without either, it starts anew.
     A connection that breaks is tried again a few times; after that the part stays for the next run.
+
+    Args:
+        url: the address.
+        path: the file.
+        most_bytes: a server that sends more is refused.
 
     Raises:
         DataError: there is no such address, the server refuses, or the connection keeps breaking.
@@ -38,7 +43,7 @@ def download(url: str, path: Path) -> None:
         before = _size(path)
         try:
             with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
-                _continue(client, url, path)
+                _continue(client, url, path, most_bytes)
             _mark(path).unlink(missing_ok=True)
             return
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
@@ -56,7 +61,7 @@ def download(url: str, path: Path) -> None:
     )
 
 
-def _continue(client: Any, url: str, path: Path) -> None:
+def _continue(client: Any, url: str, path: Path, most_bytes: int) -> None:
     headers = {"Accept-Encoding": "identity"}
     have, mark = _size(path), _read_mark(path)
     if have and mark:
@@ -77,13 +82,13 @@ def _continue(client: Any, url: str, path: Path) -> None:
                 place=without_secrets(url),
                 remedy="name a mirror with --url",
             )
-        if int(answer.headers.get("Content-Length") or 0) > MOST_BYTES:
-            raise _too_large(answer, int(answer.headers["Content-Length"]))
+        if int(answer.headers.get("Content-Length") or 0) > most_bytes:
+            raise _too_large(answer, int(answer.headers["Content-Length"]), most_bytes)
         _write_mark(path, answer.headers.get("ETag") or answer.headers.get("Last-Modified"))
-        _save(answer, path, have if appending else 0)
+        _save(answer, path, have if appending else 0, most_bytes)
 
 
-def _save(answer: Any, path: Path, start: int) -> None:
+def _save(answer: Any, path: Path, start: int, most_bytes: int) -> None:
     import httpx
     from tqdm import tqdm
 
@@ -95,15 +100,15 @@ def _save(answer: Any, path: Path, start: int) -> None:
         for block in answer.iter_raw():
             file.write(block)
             bar.update(len(block))
-            if file.tell() > MOST_BYTES:
-                raise _too_large(answer, file.tell())
+            if file.tell() > most_bytes:
+                raise _too_large(answer, file.tell(), most_bytes)
     if total is not None and _size(path) != total:
         raise httpx.RemoteProtocolError(f"{_size(path)} of {total} bytes came")
 
 
-def _too_large(answer: Any, size: int) -> DataError:
+def _too_large(answer: Any, size: int, most_bytes: int) -> DataError:
     return DataError(
-        f"the server sends {size:,} bytes, more than the {MOST_BYTES:,} that are taken",
+        f"the server sends {size:,} bytes, more than the {most_bytes:,} that are taken",
         place=without_secrets(str(answer.url)),
         remedy="name another mirror with --url",
     )

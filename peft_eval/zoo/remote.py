@@ -14,11 +14,13 @@ from peft_eval.checkpoint.zoo_index import (
     split_name,
     version_named,
 )
+from peft_eval.data.download import download, without_secrets
 from peft_eval.errors import CheckpointError, ConfigError, DataError, PeftEvalError, unknown_name
 from peft_eval.zoo.records import RECORD_NAME, VersionRecord, parse_record
 
 HUB = "hf:"
 _BLOCK_BYTES = 1 << 22
+_MOST_BYTES = 1 << 27  # of an index or a record
 _PACKAGES = {
     "s3": "s3fs",
     "s3a": "s3fs",
@@ -42,6 +44,7 @@ class Remote:
 
     def __init__(self, address: str):
         self.address = address.rstrip("/")
+        self.place = without_secrets(self.address)
         self.protocol = address.partition("://")[0] if "://" in address else "file"
 
     @property
@@ -61,9 +64,7 @@ class Remote:
             ConfigError: it is http.
         """
         if self.protocol in _READ_ONLY:
-            raise ConfigError(
-                "an http address can only be read", place=self.address, remedy="push to s3://, ssh:// ..."
-            )
+            raise ConfigError("an http address can only be read", place=self.place, remedy="push to s3://, ssh:// ...")
 
     def read(self, path: str) -> bytes | None:
         """Returns a small file's bytes, None if there is none.
@@ -74,13 +75,17 @@ class Remote:
         try:
             if self.is_folder:
                 return self._local(path).read_bytes()
-            return bytes(self._system.cat_file(self._at(path)))
+            with self._system.open(self._at(path), "rb") as file:
+                content = bytes(file.read(_MOST_BYTES + 1))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PeftEvalError:
             raise
         except Exception as error:  # every protocol's client raises types of its own
             raise self._failed(path, error) from error
+        if len(content) > _MOST_BYTES:
+            raise CheckpointError(f"{path} has more than {_MOST_BYTES:,} bytes", place=self.place)
+        return content
 
     def size(self, path: str) -> int | None:
         """Returns a file's size in bytes, None if there is none.
@@ -95,8 +100,13 @@ class Remote:
         except Exception as error:
             raise self._failed(path, error) from error
 
-    def fetch(self, path: str, target: Path) -> None:
+    def fetch(self, path: str, target: Path, most_bytes: int) -> None:
         """Fetches a file, going on after what is there of it where the protocol can; whether it is right, a hash tells.
+
+        Args:
+            path: its path.
+            target: where it goes.
+            most_bytes: its size; no more is taken.
 
         Raises:
             CheckpointError: it is not there or cannot be read; what came stays.
@@ -105,12 +115,13 @@ class Remote:
             if self.is_folder:
                 shutil.copyfile(self._local(path), target)
             elif self.protocol in _READ_ONLY:
-                self._download(path, target)
+                self._download(path, target, most_bytes)
             else:
                 opened = self._system.open(self._at(path), "rb", block_size=_BLOCK_BYTES)
                 with opened as source, target.open("ab") as file:
                     source.seek(file.tell())
-                    shutil.copyfileobj(source, file, _BLOCK_BYTES)
+                    while (block := source.read(_BLOCK_BYTES)) and file.tell() <= most_bytes:
+                        file.write(block)
         except PeftEvalError:
             raise
         except Exception as error:
@@ -123,20 +134,16 @@ class Remote:
             CheckpointError: it cannot be written.
         """
         if self.protocol in _READ_ONLY:
-            raise ConfigError(
-                "an http address can only be read", place=self.address, remedy="push to s3://, ssh:// ..."
-            )
+            raise ConfigError("an http address can only be read", place=self.place, remedy="push to s3://, ssh:// ...")
         try:
             self._system.makedirs(str(PurePosixPath(self._at(path)).parent), exist_ok=True)
             self._system.put_file(str(source), self._at(path))
         except Exception as error:
             raise self._failed(path, error) from error
 
-    def _download(self, path: str, target: Path) -> None:
-        from peft_eval.data.download import download
-
+    def _download(self, path: str, target: Path, most_bytes: int) -> None:
         try:
-            download(f"{self.address}/{path}", target)
+            download(f"{self.address}/{path}", target, most_bytes=most_bytes)
         except DataError as error:
             raise CheckpointError(error.problem, place=error.place, remedy="run the same command again") from error
 
@@ -148,7 +155,7 @@ class Remote:
         parts = PurePosixPath(path).parts
         for depth in range(len(parts)):
             if self.folder.joinpath(*parts[: depth + 1]).is_symlink():
-                raise CheckpointError(f"{path} is a symbolic link, which a zoo has none of", place=self.address)
+                raise CheckpointError(f"{path} is a symbolic link, which a zoo has none of", place=self.place)
         return self.folder / path
 
     @property
@@ -170,16 +177,18 @@ class Remote:
             remedy = f"pip install {package}" if package else "install what the message names"
             raise ConfigError(
                 f"{self.protocol}:// needs a package that is not installed: {_line(error)}",
-                place=self.address,
+                place=self.place,
                 remedy=remedy,
             ) from error
         except ValueError as error:
-            raise ConfigError(f"not an address: {_line(error)}", place=self.address, remedy="see --help") from error
+            raise ConfigError(f"not an address: {_line(error)}", place=self.place, remedy="see --help") from error
         return system, str(root).rstrip("/")
 
     def _failed(self, path: str, error: Exception) -> CheckpointError:
         return CheckpointError(
-            f"{path}: {_line(error)}", place=self.address, remedy="check the address, the network and the credentials"
+            f"{path}: {_line(error).replace(self.address, self.place)}",
+            place=self.place,
+            remedy="check the address, the network and the credentials",
         )
 
 
@@ -195,12 +204,16 @@ def entries_of(address: str) -> dict[str, dict[str, Any]]:
     """
     if address.startswith(HUB):
         raise ConfigError(
-            "the hub has one checkpoint in a repository, and no index", place=address, remedy="peft-eval zoo pull it"
+            "the hub has one checkpoint in a repository, and no index",
+            place=without_secrets(address),
+            remedy="peft-eval zoo pull it",
         )
     content = Remote(address).read(INDEX_NAME)
     if content is None:
-        raise CheckpointError(f"there is no {INDEX_NAME}: not a zoo", place=address, remedy="check the address")
-    return parse_entries(content, f"{address}/{INDEX_NAME}")
+        raise CheckpointError(
+            f"there is no {INDEX_NAME}: not a zoo", place=without_secrets(address), remedy="check the address"
+        )
+    return parse_entries(content, f"{without_secrets(address)}/{INDEX_NAME}")
 
 
 def described_elsewhere(address: str, reference: str) -> tuple[VersionRecord, dict[str, Any]]:
@@ -215,22 +228,26 @@ def described_elsewhere(address: str, reference: str) -> tuple[VersionRecord, di
     remote = Remote(address)
     content = remote.read(INDEX_NAME)
     if content is None:
-        raise CheckpointError(f"there is no {INDEX_NAME}: not a zoo", place=address, remedy="check the address")
+        raise CheckpointError(
+            f"there is no {INDEX_NAME}: not a zoo", place=without_secrets(address), remedy="check the address"
+        )
     name, wanted = _named(reference)
-    entries = parse_index(content, f"{address}/{INDEX_NAME}").entries
+    entries = parse_index(content, f"{without_secrets(address)}/{INDEX_NAME}").entries
     if name not in entries:
-        raise unknown_name("zoo name", name, entries, place=address)
+        raise unknown_name("zoo name", name, entries, place=without_secrets(address))
     entry = entries[name].model_dump()
     version = version_named(entry, wanted)
     if version is None:
-        raise unknown_name(f"version of {name}", wanted, {*entry["versions"], *entry["tags"]}, place=address)
+        raise unknown_name(
+            f"version of {name}", wanted, {*entry["versions"], *entry["tags"]}, place=without_secrets(address)
+        )
     path = f"{entry['versions'][version]['folder']}/{RECORD_NAME}"
     content = remote.read(path)
     if content is None:
-        raise CheckpointError(f"{path} is missing", place=address, remedy="push it again")
-    record = parse_record(content, f"{address}/{path}")
+        raise CheckpointError(f"{path} is missing", place=without_secrets(address), remedy="push it again")
+    record = parse_record(content, f"{without_secrets(address)}/{path}")
     if (record.name, record.version) != (name, version):
-        raise CheckpointError(f"the index says {name}@{version}, {path} something else", place=address)
+        raise CheckpointError(f"the index says {name}@{version}, {path} something else", place=without_secrets(address))
     return record, entry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,9 @@ def pull(source: str, names: Sequence[str], zoo: FolderZoo) -> Iterator[tuple[Zo
         return
     if not names:
         raise ConfigError(
-            "which checkpoints?", place=source, remedy=f"there are {first_few(sorted(entries_of(source)))}"
+            "which checkpoints?",
+            place=Remote(source).place,
+            remedy=f"there are {first_few(sorted(entries_of(source)))}",
         )
     for name in names:
         yield fetch(Remote(source), name, zoo)
@@ -74,6 +77,9 @@ def fetch(remote: Remote, reference: str, zoo: FolderZoo, *, may_be_shipped: boo
         return there, False
     folder = entry["versions"][version]["folder"]
     with zoo.scratch(f"{name}-{version}") as scratch:
+        if (there := zoo.place(name, version)) is not None:  # another process was first
+            shutil.rmtree(scratch)
+            return there, False
         _fetch_files(remote, folder, record, scratch)
         open_checkpoint(str(scratch))
         mine = zoo.index().entries.get(name)
@@ -99,12 +105,12 @@ def _fetch_file(remote: Remote, folder: str, record: VersionRecord, name: str, s
         return
     if part.is_file() and part.stat().st_size > expected.bytes:
         part.unlink()
-    remote.fetch(f"{folder}/{name}", part)
+    remote.fetch(f"{folder}/{name}", part, expected.bytes)
     if part.stat().st_size != expected.bytes or _flushed_sha256(part) != expected.sha256:
         part.unlink()
         raise CheckpointError(
             f"{folder}/{name} is not the file that {RECORD_NAME} lists",
-            place=remote.address,
+            place=remote.place,
             remedy="pull it again; if it stays so, tell its owner",
         )
     part.replace(target)
@@ -149,7 +155,7 @@ def push(places: Sequence[ZooPlace], target: str, *, private: bool = False) -> I
             sent, is_new = fetch(Remote(str(place.zoo)), reference, FolderZoo(remote.folder), may_be_shipped=True)
             yield f"{sent.pinned}: {'sent' if is_new else 'already there'}, {sent.folder}"
         else:
-            yield f"{place.pinned}: {_send(place, remote)}, {target}"
+            yield f"{place.pinned}: {_send(place, remote)}, {remote.place}"
 
 
 def _send(place: ZooPlace, remote: Remote) -> str:
@@ -178,7 +184,7 @@ def _enter(place: ZooPlace, remote: Remote, folder: str) -> None:
     row = IndexRow.model_validate({**place.row, "folder": folder})
     for attempt in range(_ATTEMPTS + 1):
         content = remote.read(INDEX_NAME)
-        index = parse_index(content, f"{remote.address}/{INDEX_NAME}") if content else Index()
+        index = parse_index(content, f"{remote.place}/{INDEX_NAME}") if content else Index()
         entry = index.entries.get(place.name)
         if entry is not None and place.version in entry.versions:
             return
@@ -195,7 +201,7 @@ def _enter(place: ZooPlace, remote: Remote, folder: str) -> None:
             path.write_text(index.to_json(), encoding="utf-8")
             remote.send(path, INDEX_NAME)
     raise CheckpointError(
-        "its files are there, but others keep replacing the index", place=remote.address, remedy="push again"
+        "its files are there, but others keep replacing the index", place=remote.place, remedy="push again"
     )
 
 

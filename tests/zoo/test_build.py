@@ -74,7 +74,7 @@ def test_a_card_has_the_command_that_made_it_and_the_scores(build: ModuleType, n
     command = train_command(name, manifest)
     assert command is not None
     ours, theirs = (options_of(text) for text in (command, build.train_command(name, Path("runs") / name)))
-    assert set(ours) == set(theirs)
+    assert set(theirs) <= set(ours)  # which has what followed from them too, as the room for a prompt
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert command in card and "## Unknown" not in card
     if scores is None:

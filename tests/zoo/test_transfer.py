@@ -232,3 +232,20 @@ def test_no_secret_reaches_what_is_written(
     for zoo in (other.folder, user_zoo()):
         assert not any(b"hf_verysecret" in path.read_bytes() for path in zoo.rglob("*") if path.is_file())
     assert open_checkpoint("zoo:tiny-lora").manifest is not None
+
+
+def test_an_address_loses_its_password_in_messages(server: tuple[str, _Server], other: FolderZoo) -> None:
+    address = server[0].replace("//", "//me:verysecret@")
+    for names in (["no-such"], []):
+        with pytest.raises((CheckpointError, ConfigError)) as caught:
+            list(pull(f"{address}/nowhere", names, other))
+        assert "verysecret" not in str(caught.value)
+
+
+def test_a_server_that_sends_more_than_is_listed_is_stopped(
+    server: tuple[str, _Server], filled: FolderZoo, other: FolderZoo
+) -> None:
+    path = find("zoo:tiny-lora").folder / "README.md"
+    path.write_bytes(path.read_bytes() + b"x" * 10_000_000)
+    with pytest.raises(CheckpointError, match=r"the server sends [\d,]+ bytes, more than the [\d,]+ that are taken"):
+        list(pull(server[0], ["tiny-lora"], other))
