@@ -107,7 +107,7 @@ def evaluate_many(order: Order, say: Callable[[str], None]) -> list[Outcome]:
             routes={row.reference: row.route for row in rows if row.route is not None} if order.model == "vllm" else {},
         )
         outcomes = {}
-        with session(shared), found_once():
+        with session(shared), found_once(order.tasks.split(",")):
             for number, place in enumerate(turns, start=1):
                 say(f"[{number}/{len(turns)}] {rows[place].reference}{' (base)' if rows[place].is_base else ''}")
                 outcomes[place] = _evaluate(rows[place], order, shared)

@@ -11,6 +11,7 @@ from peft_eval.checkpoint.manifest import OverlapRecord
 from peft_eval.data.overlap import NGRAM, THRESHOLD, own_words, training_ngrams, words_of
 from peft_eval.data.source import Example
 from peft_eval.errors import ConfigError
+from peft_eval.harness.found_once import found_once
 
 
 def overlap_of(
@@ -73,7 +74,8 @@ def _tasks(suites: Sequence[str], metadata: Sequence[str]) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
     from lm_eval.utils import simple_parse_args_string
 
-    manager = TaskManager(metadata=simple_parse_args_string(",".join(metadata)))
+    with found_once(suites):
+        manager = TaskManager(metadata=simple_parse_args_string(",".join(metadata)))
     if unknown := [name for name in suites if name not in manager.all_tasks]:
         raise ConfigError(
             f"no such task: {', '.join(unknown)}", place="--tasks", remedy="`peft-eval suites` lists ours"

@@ -37,6 +37,7 @@ def evaluate_one(
         SystemExit: as lm_eval ends.
     """
     from peft_eval.harness.answers import AnswerStore
+    from peft_eval.harness.found_once import found_once
     from peft_eval.harness.many import only_run_in
     from peft_eval.harness.session import Session, session
 
@@ -54,4 +55,5 @@ def evaluate_one(
             stack.enter_context(only_run_in(output))
         if answers is not None and model == "vllm":
             stack.enter_context(session(Session(store=AnswerStore(answers))))
+        stack.enter_context(found_once(tasks.split(",")))
         run_lm_eval(arguments)
