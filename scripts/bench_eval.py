@@ -131,7 +131,7 @@ def run_peer(kind: str, options: argparse.Namespace, base: Path, adapters: list[
 
 def read_results(output: Path, adapter: Path) -> dict[str, Any]:
     """Returns lm-eval's results of one adapter."""
-    found = [path for path in output.rglob("results_*.json") if path.parent.name.endswith(adapter.name)]
+    found = [path for path in output.rglob("results_*.json") if _is_of(path, output, adapter)]
     return json.loads(max(found, key=lambda path: path.stat().st_mtime).read_text(encoding="utf-8"))
 
 
@@ -139,11 +139,16 @@ def answers(output: Path, adapter: Path) -> dict[tuple[str, int], str]:
     """Returns one adapter's answers by task and document."""
     found: dict[tuple[str, int], str] = {}
     for path in output.rglob("samples_*.jsonl"):
-        if path.parent.name.endswith(adapter.name):
+        if _is_of(path, output, adapter):
             for line in path.read_text(encoding="utf-8").splitlines():
                 sample = json.loads(line)
                 found[path.name.rsplit("_", 1)[0], sample["doc_id"]] = sample["resps"][0][0]
     return found
+
+
+def _is_of(path: Path, output: Path, adapter: Path) -> bool:
+    """Tells whether a file is an adapter's: a peer's folder is that of one adapter, ours has a folder for each."""
+    return output.name == adapter.name or path.parent.name.endswith(adapter.name)
 
 
 def compare(options: argparse.Namespace, kind: str, adapters: list[Path]) -> dict[str, Any]:
@@ -233,13 +238,20 @@ def main() -> None:
     compared = adapters[: options.checkpoints]
     if "ours" in only:
         record["ours"] = run_ours(options, compared, options.limit, "ours")
+        keep(record, options)
     for kind in ("stock", "hf"):
         if kind in only:
             record[kind] = run_peer(kind, options, base, compared)
+            keep(record, options)
             record[kind]["compared"] = compare(options, kind, compared)
     if "growth" in only:
         record["growth"] = grow(options, adapters)
+    keep(record, options)
     report(record, options)
+
+
+def keep(record: dict[str, Any], options: argparse.Namespace) -> None:
+    """Writes what was measured so far."""
     record["options"] = {key: str(value) for key, value in vars(options).items()}
     options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
