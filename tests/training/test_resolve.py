@@ -121,4 +121,4 @@ def test_the_flat_spec_resolves_to_itself():
     again = resolve(from_options(spec.flat()))
     assert again == spec
     assert isinstance(again, TrainSpec)
-    assert set(spec.flat()) - set(spec.decisive()) == {"output", "save_every_steps"}
+    assert set(spec.flat()) - set(spec.decisive()) == {"output", "save_every_steps", "keep_checkpoints"}
