@@ -128,8 +128,9 @@ class Study:
             more = repeated(self.choices(), rule)
             planned(more)
             self._train(more, runner, changed, limit)
-        self._ask(self.cells(), suites, say, log)
+        self._ask(self._chosen(), suites, say, log)  # first what the study is about
         self._ask_on_the_way(say, log)
+        self._ask(self.cells(), suites, say, log)
 
     def _look_for_overlap(self, say: Callable[[str], None], log: Path) -> None:
         """Finds out, once for each selection of training data, which questions of the suites it holds."""
@@ -162,17 +163,19 @@ class Study:
             self.evaluations.ask(checkpoints or trained[:1], left, log, with_base=bool(bare))
 
     def _ask_on_the_way(self, say: Callable[[str], None], log: Path) -> None:
-        """Asks the kept checkpoints of the cells that were chosen, and of all cells without a rule."""
-        chosen = {choice.chosen.at(seed=seed).id for choice in self.choices() if choice.chosen for seed in self._seeds}
-        cells = [cell for cell in self.cells() if self.file.choose is None or cell.id in chosen]
-        kept = [str(one) for cell in cells for one in kept_checkpoints(self.folder_of(cell).checkpoint).values()]
+        kept = [
+            str(one) for cell in self._chosen() for one in kept_checkpoints(self.folder_of(cell).checkpoint).values()
+        ]
         for left, references in self.evaluations.missing(kept, self.file.evaluate.curve).items():
             say(f"evaluating {len(references)} checkpoints on the way on {', '.join(left)}")
             self.evaluations.ask(references, left, log, with_base=False)
 
-    @property
-    def _seeds(self) -> list[int]:
-        return self.file.choose.seeds if self.file.choose else []
+    def _chosen(self) -> list[Cell]:
+        """Returns what the rule chose, with every seed; all cells without a rule."""
+        rule = self.file.choose
+        if rule is None:
+            return self.grid
+        return [choice.chosen.at(seed=seed) for choice in self.choices() if choice.chosen for seed in rule.seeds]
 
     def retry(self) -> list[CellFolder]:
         """Sets what failed, diverged or timed out to pending, and returns it."""
