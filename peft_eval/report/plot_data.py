@@ -9,6 +9,7 @@ from peft_eval.report.entry import Entry, newest
 from peft_eval.report.report import Report
 from peft_eval.report.rows import Column, Row, score_of
 from peft_eval.report.settings import rate_of, setting_of, size_axes
+from peft_eval.study.results import Run
 
 Records = list[dict[str, Any]]
 MOST_CURVES = 150
@@ -107,15 +108,18 @@ def _on_the_way(report: Report, column: Column) -> Records:
     found = []
     for row in report.rows:
         for entry in row.entries:
-            states = [(step, newest(runs, column.suite)) for step, runs in entry.steps.items()]
-            if entry.steps and entry.manifest and entry.manifest.training:
-                states.append((entry.manifest.training.steps, entry.run_of(column.suite)))
-            for step, run in states:
-                value = run.reported(*column) if run else None
-                if value is not None:
-                    curve = f"{row.id} {entry.seed}"
-                    found.append({**_identity(row), "curve": curve, "seed": entry.seed, "step": step, "score": value})
+            scores = {step: _reported(newest(runs, column.suite), column) for step, runs in entry.steps.items()}
+            if not any(value is not None for value in scores.values()):
+                continue
+            if entry.manifest and entry.manifest.training:
+                scores[entry.manifest.training.steps] = _reported(entry.run_of(column.suite), column)
+            point = {**_identity(row), "curve": f"{row.id} {entry.seed}", "seed": entry.seed}
+            found += [point | {"step": step, "score": value} for step, value in scores.items() if value is not None]
     return found
+
+
+def _reported(run: Run | None, column: Column) -> float | None:
+    return run.reported(*column) if run else None
 
 
 def _categories(report: Report, column: Column) -> Records:

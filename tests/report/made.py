@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +56,7 @@ def make_study(folder: Path) -> tuple[Path, Path]:
     file.write_text(STUDY, encoding="utf-8")
     study = Study(StudyFile.model_validate(tomllib.loads(STUDY)), store)
     home = study.evaluations.folder
-    write_run(home / "base", "zoo:base", {"mini_unseen": 20}, {"pretrained": "zoo:base"}, {"route": "base"})
+    write_run(home / "base", {"mini_unseen": 20}, {"pretrained": "zoo:base"}, {"route": "base"})
     for _ in range(2):  # the grid, then what the rule adds
         study.evaluations.missing([], [])
         for number, cell in enumerate(study.cells()):
@@ -71,24 +70,29 @@ def make_study(folder: Path) -> tuple[Path, Path]:
             write_checkpoint(one)
             scores = {"mini_unseen": skill(cell), "mini_memorization": skill(cell) + 10}
             record = {"checkpoint": str(one.checkpoint), "checkpoint_sha256": cell.id * 3, "method": cell.spec.method}
-            write_run(home / cell.id, str(one.checkpoint), scores, {"peft": str(one.checkpoint)}, record)
+            write_run(home / cell.id, scores, {"peft": str(one.checkpoint)}, record)
+            if cell.label == "full":
+                way = f"{one.checkpoint}-steps/step-20"
+                half = {"mini_unseen": skill(cell) / 2}
+                write_run(home / f"{cell.id}-20", half, {"peft": way}, {**record, "checkpoint": way})
     return file, store
 
 
 def skill(cell: Cell) -> float:
     """Returns how many questions of a hundred a cell answers right."""
-    return {"full": 70, "adapter": 40}.get(cell.label, 55) + (10 if cell.coordinates["learning_rate"] == 1e-3 else 0)
+    by_rate = 10 if cell.coordinates["learning_rate"] == 1e-3 else 0
+    return {"full": 70, "adapter": 40}.get(cell.label, 55) + by_rate + 4 * cell.spec.seed
 
 
 def write_run(
-    folder: Path, reference: str, skills: Mapping[str, float], arguments: Mapping[str, Any], record: Mapping[str, Any]
+    folder: Path, skills: Mapping[str, float], arguments: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
     """Writes a results file and samples, as lm-eval does."""
     folder.mkdir(parents=True)
-    rng, date, rows = random.Random(reference), "2026-01-02T03-04-05.678901", {}
+    date, rows = "2026-01-02T03-04-05.678901", {}
     for suite, right in skills.items():
         tasks = SUITES[suite] or [suite]
-        each = [write_samples(folder / f"samples_{task}_{date}.jsonl", task, right, rng) for task in tasks]
+        each = [write_samples(folder / f"samples_{task}_{date}.jsonl", task, right) for task in tasks]
         rows |= {task: {"rougeL,none": score} for task, score in zip(tasks, each, strict=True)}
         rows[suite] = {"rougeL,none": sum(each) / len(each)}
     groups = {suite: rows[suite] for suite in skills if SUITES[suite]}
@@ -104,12 +108,12 @@ def write_run(
     (folder / f"results_{date}.json").write_text(json.dumps(table), encoding="utf-8")
 
 
-def write_samples(path: Path, task: str, right: float, rng: random.Random) -> float:
-    """Writes the samples of a task; returns the mean score."""
+def write_samples(path: Path, task: str, right: float) -> float:
+    """Writes the samples of a task, `right` of a hundred answers being right; returns the mean score."""
     scores = []
     with path.open("w", encoding="utf-8") as file:
         for number in range(QUESTIONS):
-            scores.append(100.0 if rng.random() * 100 < right else round(rng.random() * 30, 2))
+            scores.append(100.0 if number * 4 < right else number % 7 + right / 10)
             answer = f"answer {number}" if scores[-1] == 100 else HOSTILE
             file.write(json.dumps(sample(task, number, answer, {"rougeL": scores[-1]})) + "\n")
     return sum(scores) / len(scores)

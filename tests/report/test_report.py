@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from peft_eval.cli.main import cli
 from peft_eval.report.from_folder import entries_of_runs, runs_below, suites_of_runs
 from peft_eval.report.from_study import entries_of_study, suites_of_study
+from peft_eval.report.plot_data import datasets
 from peft_eval.report.report import Report, report_of
 from peft_eval.report.rows import Column
 from peft_eval.study.file import read_study
@@ -67,6 +68,13 @@ def test_a_folder_of_results_says_the_same(of_study, of_folder):
     assert full.first.trainable_parameters == full.first.base_parameters == 4_000_000
     loras = [row.first for row in of_folder.rows if row.label == "lora"]
     assert {tuple(one.coordinates) for one in loras} == {("learning_rate", "rank")}
+
+
+def test_checkpoints_on_the_way_are_points_of_their_runs_and_no_rows(of_study, of_folder):
+    for report in (of_study, of_folder):
+        points = datasets(report, UNSEEN)["way"]
+        assert {(point["kind"], point["step"]) for point in points} == {("full", 20), ("full", 40)}
+        assert not any("step" in row.name for row in report.rows)
 
 
 def test_the_comparison_is_of_what_the_rule_chose(of_study):
@@ -131,7 +139,7 @@ def test_tables_and_plots_lie_beside_the_page(report, of_study):
     latex = (report / "tables" / "scores.tex").read_text()
     assert latex.count(r"\\") == len(of_study.rows) + 1 and r"mini\_unseen rougeL" in latex
     drawings = list((report / "plots").glob("*.svg"))
-    assert len(drawings) == 19
+    assert len(drawings) == 20
     for drawing in drawings:
         assert "http" not in xml.etree.ElementTree.parse(drawing).getroot().attrib
         assert drawing.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
@@ -147,7 +155,7 @@ def test_errors_are_one_line(study, tmp_path):
     nothing = run(study[0], "--store", tmp_path / "none", "--output", tmp_path / "out")
     assert nothing.exit_code == 2 and "nothing was evaluated yet" in nothing.output
     shutil.copytree(study[1], tmp_path / "store")
-    file = next((tmp_path / "store").rglob("samples_*.jsonl"))
+    file = next((tmp_path / "store").rglob("base/samples_*.jsonl"))
     file.write_text(file.read_text()[:-20])
     broken = run(tmp_path / "store" / "evaluations", "--output", tmp_path / "out")
     assert broken.exit_code == 2 and "a line is cut or no JSON" in broken.output
