@@ -37,7 +37,7 @@ class Evaluations:
         self._found: dict[str, list[Run]] | None = None
 
     def runs(self) -> dict[str, list[Run]]:
-        """Returns every run by what was evaluated, as it was named; the newest last. Looked for once between runs."""
+        """Returns every run by what was evaluated (a folder: its resolved path), the newest last; looked for once."""
         if self._found is None:
             self._found = self._look()
         return self._found
@@ -50,7 +50,7 @@ class Evaluations:
                     self._runs[file] = read_run(file)
                 except DataError:
                     continue  # cut short: it is asked again
-            found.setdefault(self._runs[file].name, []).append(self._runs[file])
+            found.setdefault(_place(self._runs[file].name), []).append(self._runs[file])
         return found
 
     def missing(self, references: Iterable[str], suites: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
@@ -59,7 +59,7 @@ class Evaluations:
         runs = self.runs()
         lacking: dict[tuple[str, ...], list[str]] = {}
         for reference in references:
-            asked = {suite for run in runs.get(reference, ()) for suite in suites if run.tasks_of(suite)}
+            asked = {suite for run in runs.get(_place(reference), ()) for suite in suites if run.tasks_of(suite)}
             left = tuple(suite for suite in suites if suite not in asked)
             if left:
                 lacking.setdefault(left, []).append(reference)
@@ -101,7 +101,12 @@ class Evaluations:
 
     def run(self, reference: str, suite: str) -> Run | None:
         """Returns the newest run of a suite, None if there is none."""
-        return next((run for run in reversed(self.runs().get(reference, [])) if run.tasks_of(suite)), None)
+        return next((run for run in reversed(self.runs().get(_place(reference), [])) if run.tasks_of(suite)), None)
+
+
+def _place(reference: str) -> str:
+    """Returns a folder's one name, however it was reached; what is no folder, as `zoo:base`, is its own."""
+    return str(Path(reference).resolve()) if Path(reference).is_dir() else reference
 
 
 def _pairs(option: str, values: Mapping[str, Any]) -> list[str]:
