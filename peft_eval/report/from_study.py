@@ -11,6 +11,7 @@ from peft_eval.report.entry import Entry
 from peft_eval.report.steps import Steps, runs_on_the_way
 from peft_eval.study.cells import Cell
 from peft_eval.study.claims import Finding, findings
+from peft_eval.study.evaluating import place_of
 from peft_eval.study.outcomes import Outcomes
 from peft_eval.study.results import Run
 from peft_eval.study.study import Study
@@ -26,7 +27,7 @@ def entries_of_study(study: Study) -> list[Entry]:
     cells = study.cells()
     chosen, steps = _chosen(study), runs_on_the_way(runs)
     bases = [
-        Entry(base, "base", "base", base, runs=tuple(runs.get(base, ())))
+        Entry(base, "base", "base", base, runs=tuple(runs.get(place_of(base), ())))
         for base in dict.fromkeys(cell.spec.base for cell in cells)
     ]
     return bases + [_entry(study, cell, runs, steps, chosen) for cell in cells]
@@ -51,7 +52,7 @@ def _entry(
 ) -> Entry:
     folder = study.folder_of(cell)
     state = folder.state()
-    reference = str(folder.checkpoint)
+    reference = place_of(str(folder.checkpoint))
     return Entry(
         name=cell.name,
         label=cell.label,

@@ -50,7 +50,7 @@ class Evaluations:
                     self._runs[file] = read_run(file)
                 except DataError:
                     continue  # cut short: it is asked again
-            found.setdefault(_place(self._runs[file].name), []).append(self._runs[file])
+            found.setdefault(place_of(self._runs[file].name), []).append(self._runs[file])
         return found
 
     def missing(self, references: Iterable[str], suites: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
@@ -59,7 +59,7 @@ class Evaluations:
         runs = self.runs()
         lacking: dict[tuple[str, ...], list[str]] = {}
         for reference in references:
-            asked = {suite for run in runs.get(_place(reference), ()) for suite in suites if run.tasks_of(suite)}
+            asked = {suite for run in runs.get(place_of(reference), ()) for suite in suites if run.tasks_of(suite)}
             left = tuple(suite for suite in suites if suite not in asked)
             if left:
                 lacking.setdefault(left, []).append(reference)
@@ -101,11 +101,11 @@ class Evaluations:
 
     def run(self, reference: str, suite: str) -> Run | None:
         """Returns the newest run of a suite, None if there is none."""
-        return next((run for run in reversed(self.runs().get(_place(reference), [])) if run.tasks_of(suite)), None)
+        return next((run for run in reversed(self.runs().get(place_of(reference), [])) if run.tasks_of(suite)), None)
 
 
-def _place(reference: str) -> str:
-    """Returns a folder's one name, however it was reached; what is no folder, as `zoo:base`, is its own."""
+def place_of(reference: str) -> str:
+    """Returns the name that runs of a reference are kept under: a folder's resolved path, else the reference."""
     return str(Path(reference).resolve()) if Path(reference).is_dir() else reference
 
 
