@@ -25,7 +25,7 @@ def opened(browser: Any, report: Path) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         context.route("**/*", lambda route: route.continue_() if is_page(route.request.url) else refuse(route))
         tab = context.new_page()
-        tab.set_default_timeout(20_000)
+        tab.set_default_timeout(60_000)
         tab.on("console", lambda message: problems.append(f"console {message.type}: {message.text}"))
         tab.on("pageerror", lambda error: problems.append(f"error: {error}"))
         tab.goto((report / "report.html").as_uri() + fragment)
@@ -172,6 +172,7 @@ def test_a_point_opens_its_samples(tab):
 
 def test_a_name_opens_settings_and_hashes(tab):
     tab.locator("tr[data-label=full] button.name").first.click()
+    tab.wait_for_function("document.querySelector('#details').textContent.includes('peak memory')")
     text = tab.inner_text("#details")
     for part in ("learning rate", "0.001", "0" * 64, "1" * 64, "seed", "peak memory bytes"):
         assert part in text, part

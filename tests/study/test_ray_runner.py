@@ -80,13 +80,18 @@ def test_a_node_dies_and_all_cells_finish_none_twice(cluster, tmp_path):
             time.sleep(0.05)
         cluster.remove_node(victim, allow_graceful=False)
 
-    threading.Thread(target=kill).start()
+    killer = threading.Thread(target=kill)
+    killer.start()
     runner(cluster, task=slowly, resources=Resources(retries=5)).run(
         ours, lambda folder, state: done.append(folder) if state.status == "done" else None
     )
     assert [folder.state().status for folder in ours] == ["done"] * len(seeds)
     assert {(folder.checkpoint / "runs").read_text() for folder in ours} == {"x"}
     assert len(done) == len(seeds)
+    killer.join()
+    until = time.monotonic() + 60
+    while sum(node["Alive"] for node in ray.nodes()) > 2 and time.monotonic() < until:
+        time.sleep(0.5)  # the head looks at its nodes now and then
     assert sum(node["Alive"] for node in ray.nodes()) == 2
 
 
