@@ -58,7 +58,7 @@ def _entry(
         label=cell.label,
         kind=plugins.methods()[cell.spec.method].kind,
         base=cell.spec.base,
-        coordinates={axis: value for axis, value in cell.coordinates.items() if axis != "seed"},
+        coordinates=cell.place,
         seed=cell.spec.seed,
         status=state.status,
         reason=state.reason,
@@ -78,4 +78,4 @@ def _chosen(study: Study) -> set[tuple[Any, ...]] | None:
 
 
 def _without_seed(cell: Cell) -> tuple[Any, ...]:
-    return (cell.label, *((axis, str(value)) for axis, value in cell.coordinates.items() if axis != "seed"))
+    return (cell.label, *((axis, str(value)) for axis, value in cell.place.items()))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from peft_eval.study.paired import Scores
+from peft_eval.study.paired import Part, Scores, part_of_seeds, parts_of_questions, pooled, task_weights
 
 LEVEL = 0.95
 
@@ -33,16 +33,11 @@ def of_questions(scores: Scores, tasks: Sequence[object], *, macro: bool) -> Int
     Returns:
         None where one question a task leaves nothing to judge by.
     """
-    labels = np.unique(np.asarray(tasks, dtype=str), return_inverse=True)[1]
-    counts = np.bincount(labels)
-    weights = 1 / (counts[labels] * len(counts)) if macro else np.full(len(labels), 1 / len(labels))
+    labels, weights = task_weights(tasks, macro=macro)
     weighted = scores.mean(axis=0) * weights
-    parts = []  # (variance of the mean, degrees of freedom)
-    for task, count in enumerate(counts):
-        if count > 1:
-            parts.append((float(weighted[labels == task].var(ddof=1)) * count, count - 1))
+    parts = parts_of_questions(weighted, labels)
     if len(scores) > 1:
-        parts.append(_of_seeds(scores @ weights))
+        parts.append(part_of_seeds(scores @ weights))
     return _around(float(weighted.sum()), parts)
 
 
@@ -50,19 +45,14 @@ def of_seeds(values: Sequence[float]) -> Interval | None:
     """Returns the interval of a mean over seeds alone, for scores that are no mean over questions."""
     if len(values) < 2:
         return None
-    return _around(float(np.mean(values)), [_of_seeds(np.array(values))])
+    return _around(float(np.mean(values)), [part_of_seeds(np.array(values))])
 
 
-def _of_seeds(values: Scores) -> tuple[float, int]:
-    return float(values.var(ddof=1)) / len(values), len(values) - 1
-
-
-def _around(mean: float, parts: Sequence[tuple[float, int]]) -> Interval | None:
+def _around(mean: float, parts: Sequence[Part]) -> Interval | None:
     if not parts:
         return None
-    variance = sum(part for part, _ in parts)
-    if variance <= 0:
+    error, freedom = pooled(parts)
+    if error <= 0:
         return Interval(mean, mean)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * float(np.sqrt(variance))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     return Interval(mean - reach, mean + reach)

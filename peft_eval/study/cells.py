@@ -51,6 +51,11 @@ class Cell:
         """How to call it in a table: `lora rank=8 seed=42`."""
         return " ".join([self.label, *(f"{axis}={_short(value)}" for axis, value in self.coordinates.items())])
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Its value on every axis but the seed: what the runs of one arm share."""
+        return {axis: value for axis, value in self.coordinates.items() if axis != "seed"}
+
     def at(self, **coordinates: Any) -> Cell:
         """Returns the cell with other values on some axes."""
         flat = {**self.spec.flat(), **coordinates}

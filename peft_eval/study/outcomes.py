@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from peft_eval.checkpoint.manifest import Manifest
 from peft_eval.study.cells import Cell
 from peft_eval.study.comparing import align
-from peft_eval.study.paired import Difference, Scores, compare
+from peft_eval.study.paired import Difference, Scores, compare, task_weights
 from peft_eval.study.results import Run
 from peft_eval.study.store import CellFolder
 from peft_eval.study.study import Study
@@ -148,11 +146,7 @@ def gap(first: Answers, second: Answers) -> Answers:
 
 def mean(side: Answers) -> float:
     """Returns a side's score, the mean over its runs."""
-    questions = side.scores.mean(axis=0)
-    if not side.macro:
-        return float(questions.mean())
-    tasks = np.asarray(side.tasks)
-    return float(np.mean([questions[tasks == task].mean() for task in dict.fromkeys(side.tasks)]))
+    return float(side.scores.mean(axis=0) @ task_weights(side.tasks, macro=side.macro)[1])
 
 
 def _arms(folders: Iterable[CellFolder]) -> list[Arm]:
@@ -160,14 +154,10 @@ def _arms(folders: Iterable[CellFolder]) -> list[Arm]:
     for folder in folders:
         groups.setdefault(_key(folder.cell), []).append(folder)
     return [
-        Arm(group[0].cell.label, group[0].cell.spec.method, _without_seed(group[0].cell), tuple(group))
+        Arm(group[0].cell.label, group[0].cell.spec.method, group[0].cell.place, tuple(group))
         for group in groups.values()
     ]
 
 
 def _key(cell: Cell) -> str:
-    return json.dumps([cell.label, _without_seed(cell)], sort_keys=True, default=str)
-
-
-def _without_seed(cell: Cell) -> dict[str, Any]:
-    return {axis: value for axis, value in cell.coordinates.items() if axis != "seed"}
+    return json.dumps([cell.label, cell.place], sort_keys=True, default=str)

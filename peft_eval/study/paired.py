@@ -71,9 +71,7 @@ def compare(
     """
     if first.shape[1:] != second.shape[1:] or first.shape[1:] != (len(tasks),) or not len(tasks):
         raise ValueError(f"scores {first.shape} and {second.shape} of {len(tasks)} questions")
-    labels = np.unique(np.asarray(tasks, dtype=str), return_inverse=True)[1]
-    counts = np.bincount(labels)
-    weights = 1 / (counts[labels] * len(counts)) if macro else np.full(len(labels), 1 / len(labels))
+    labels, weights = task_weights(tasks, macro=macro)
     differences = second.mean(axis=0) - first.mean(axis=0)
     seeds = (len(first), len(second))
     if min(seeds) > 1:
@@ -85,6 +83,40 @@ def compare(
         test, p_value = _single(first, second, differences * weights, macro, rng)
     means = (float(first.mean(axis=0) @ weights), float(second.mean(axis=0) @ weights))
     return Difference(*means, low, high, p_value, test, len(tasks), seeds)
+
+
+def task_weights(tasks: Sequence[object], *, macro: bool) -> tuple[NDArray[np.intp], Scores]:
+    """Returns the number of each question's task, and what each question counts for in the mean, both (questions,)."""
+    labels = np.unique(np.asarray(tasks, dtype=str), return_inverse=True)[1]
+    counts = np.bincount(labels)
+    return labels, 1 / (counts[labels] * len(counts)) if macro else np.full(len(labels), 1 / len(labels))
+
+
+Part = tuple[float, int]  # a variance of the mean, and its degrees of freedom
+
+
+def parts_of_questions(weighted: Scores, labels: NDArray[np.intp]) -> list[Part]:
+    """Returns the variance that drawing other questions gives a mean, a part for each task of more than one question.
+
+    Args:
+        weighted: (questions,) scores times weights.
+        labels: (questions,) the number of each question's task.
+    """
+    tasks = (weighted[labels == task] for task in range(int(labels.max()) + 1))
+    return [(float(own.var(ddof=1)) * len(own), len(own) - 1) for own in tasks if len(own) > 1]
+
+
+def part_of_seeds(means: Scores) -> Part:
+    """Returns the variance that other seeds give a mean, from the means of two seeds or more."""
+    return float(means.var(ddof=1)) / len(means), len(means) - 1
+
+
+def pooled(parts: Sequence[Part]) -> tuple[float, float]:
+    """Returns the standard error of a mean with these variances, and its degrees of freedom (Welch, Satterthwaite)."""
+    variance = sum(part for part, _ in parts)
+    if variance <= 0:
+        return 0.0, 0.0
+    return float(np.sqrt(variance)), variance**2 / sum(part**2 / degrees for part, degrees in parts)
 
 
 def _bootstrap(
@@ -130,20 +162,12 @@ def _welch(
     level: float,
 ) -> tuple[float, float, float]:
     """Returns interval and p-value with questions and seeds as sources of chance (Welch and Satterthwaite)."""
-    parts = []  # (variance of the mean, degrees of freedom)
-    for task in range(int(labels.max()) + 1):
-        own = (differences * weights)[labels == task]
-        if len(own) > 1:
-            parts.append((own.var(ddof=1) * len(own), len(own) - 1))
-    for side in (first, second):
-        means = side @ weights
-        parts.append((means.var(ddof=1) / len(means), len(means) - 1))
-    variance = sum(part for part, _ in parts)
+    parts = [*parts_of_questions(differences * weights, labels), part_of_seeds(first @ weights)]
+    parts.append(part_of_seeds(second @ weights))
     value = float(differences @ weights)
-    if variance <= 0:
+    error, freedom = pooled(parts)
+    if error <= 0:
         return value, value, float(value == 0)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    error = float(np.sqrt(variance))
     reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     return value - reach, value + reach, float(2 * stats.t.sf(abs(value) / error, freedom))
 
