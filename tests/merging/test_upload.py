@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from huggingface_hub import constants
 
 from peft_eval.errors import CheckpointError
 from peft_eval.merging.upload import push_folder
+from tests.hub_requests import HubRequests
 
 
 class Hub(ThreadingHTTPServer):
@@ -31,57 +32,36 @@ class Hub(ThreadingHTTPServer):
         self.refuses = False
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(HubRequests):
     server: Hub
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
-    def _answer(self, content: Any, status: int = 200) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
     def do_GET(self) -> None:
-        self._answer({"error": "no such repository"}, 403 if self.server.refuses else 404)
+        self.answer({"error": "no such repository"}, 403 if self.server.refuses else 404)
 
     def do_PUT(self) -> None:
-        content = self._body()
+        content = self.body()
         self.server.stored[self.path.rpartition("/")[2]] = content
-        self._answer({})
+        self.answer({})
 
     def do_POST(self) -> None:
-        hub, body = self.server, self._body()
+        hub, body = self.server, self.body()
         hub.tokens.add(self.headers.get("Authorization"))
         if hub.refuses:
-            self._answer({"error": "You are not allowed to write here"}, 403)
+            self.answer({"error": "You are not allowed to write here"}, 403)
         elif self.path == "/api/repos/create":
             hub.made = json.loads(body)
-            self._answer({"url": f"{hub.address}/me/model", "id": "me/model"})
+            self.answer({"url": f"{hub.address}/me/model", "id": "me/model"})
         elif "/preupload/" in self.path:
             files = [{"path": file["path"]} for file in json.loads(body)["files"]]
             for file in files:
                 big = file["path"].endswith(".safetensors")
                 file |= {"uploadMode": "lfs" if big else "regular", "shouldIgnore": False, "oid": None}
-            self._answer({"files": files})
+            self.answer({"files": files})
         elif self.path.endswith("/info/lfs/objects/batch"):
             objects = json.loads(body)["objects"]
             for one in objects:
                 one["actions"] = {"upload": {"href": f"{hub.address}/put/{one['oid']}", "header": {}}}
-            self._answer({"transfer": "basic", "objects": objects})
+            self.answer({"transfer": "basic", "objects": objects})
         else:
             assert "/commit/main" in self.path
             for line in body.splitlines():
@@ -91,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
                     hub.files[value["path"]] = base64.b64decode(value["content"])
                 elif entry["key"] == "lfsFile":
                     hub.files[value["path"]] = hub.stored[value["oid"]]
-            self._answer({"commitUrl": f"{hub.address}/me/model/commit/abc", "commitOid": "abc"})
+            self.answer({"commitUrl": f"{hub.address}/me/model/commit/abc", "commitOid": "abc"})
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -19,6 +18,7 @@ from peft_eval.checkpoint.zoo_index import find, forget_lookups
 from peft_eval.errors import CheckpointError, ConfigError
 from peft_eval.zoo.folder_zoo import FolderZoo
 from peft_eval.zoo.transfer import pull, push
+from tests.hub_requests import HubRequests
 
 COMMIT = "c" * 40
 
@@ -35,29 +35,8 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[str] = []
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(HubRequests):
     server: Hub
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
-    def _answer(self, content: Any, status: int = 200) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            parts = []
-            while size := int(self.rfile.readline(), 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _file(self, *, with_body: bool) -> None:
         hub, name = self.server, self.path.rpartition("/")[2]
@@ -81,43 +60,43 @@ class _Handler(BaseHTTPRequestHandler):
         hub.asked.append(self.path)
         if self.path.startswith("/api/models/me/tiny-lora"):
             if not hub.files:
-                self._answer({"error": "no such repository"}, 404)
+                self.answer({"error": "no such repository"}, 404)
                 return
             if "/tree/" in self.path:
                 listed = [
                     {"type": "file", "path": name, "size": len(hub.files[name]), "oid": "0"} for name in hub.files
                 ]
-                self._answer(listed)
+                self.answer(listed)
                 return
             siblings = [{"rfilename": name} for name in hub.files]
-            self._answer({"id": "me/tiny-lora", "sha": COMMIT, "siblings": siblings, "private": False})
+            self.answer({"id": "me/tiny-lora", "sha": COMMIT, "siblings": siblings, "private": False})
         else:
             self._file(with_body=True)
 
     def do_PUT(self) -> None:
-        self.server.stored[self.path.rpartition("/")[2]] = self._body()
-        self._answer({})
+        self.server.stored[self.path.rpartition("/")[2]] = self.body()
+        self.answer({})
 
     def do_POST(self) -> None:
-        hub, body = self.server, self._body()
+        hub, body = self.server, self.body()
         if self.path == "/api/repos/create":
-            self._answer({"url": f"{hub.address}/me/tiny-lora", "id": "me/tiny-lora"})
+            self.answer({"url": f"{hub.address}/me/tiny-lora", "id": "me/tiny-lora"})
         elif self.path == "/api/validate-yaml":
-            self._answer({"errors": [], "warnings": []})
+            self.answer({"errors": [], "warnings": []})
         elif "/tag/" in self.path:
             hub.tags.append(json.loads(body)["tag"])
-            self._answer({})
+            self.answer({})
         elif "/preupload/" in self.path:
             files = [{"path": file["path"]} for file in json.loads(body)["files"]]
             for file in files:
                 big = file["path"].endswith(".safetensors")
                 file |= {"uploadMode": "lfs" if big else "regular", "shouldIgnore": False, "oid": None}
-            self._answer({"files": files})
+            self.answer({"files": files})
         elif self.path.endswith("/info/lfs/objects/batch"):
             objects = json.loads(body)["objects"]
             for one in objects:
                 one["actions"] = {"upload": {"href": f"{hub.address}/put/{one['oid']}", "header": {}}}
-            self._answer({"transfer": "basic", "objects": objects})
+            self.answer({"transfer": "basic", "objects": objects})
         else:
             assert "/commit/main" in self.path
             for line in body.splitlines():
@@ -127,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
                     hub.files[value["path"]] = base64.b64decode(value["content"])
                 elif entry["key"] == "lfsFile":
                     hub.files[value["path"]] = hub.stored[value["oid"]]
-            self._answer({"commitUrl": f"{hub.address}/me/tiny-lora/commit/{COMMIT}", "commitOid": COMMIT})
+            self.answer({"commitUrl": f"{hub.address}/me/tiny-lora/commit/{COMMIT}", "commitOid": COMMIT})
 
 
 @pytest.fixture
