@@ -154,8 +154,9 @@ def run(
             log=store / "logs" / f"{study.file.name}.txt",
             limit=limit,
         )
-    _print_results(study)
-    states = Counter(study.folder_of(cell).state().status for cell in study.cells())
+    cells = study.cells()
+    _print_results(study, cells)
+    states = Counter(study.folder_of(cell).state().status for cell in cells)
     ctx.exit(_FAILED if states["failed"] or states["timed out"] else 0)
 
 
@@ -185,13 +186,17 @@ def status(file: Path, store: Path, scale: str | None, insist: bool, as_json: bo
     """
     study = open_study(file, store, scale, insist)
     if as_json:
-        print_json([{**_record(study.folder_of(cell)), "scores": _scores(study, cell)} for cell in study.cells()])
+        columns = score_columns_of(study)
+        print_json(
+            [{**_record(study.folder_of(cell)), "scores": _scores(study, cell, columns)} for cell in study.cells()]
+        )
         return
     from peft_eval.study.stability import stability
 
-    _print_results(study)
+    cells = study.cells()
+    _print_results(study, cells)
     unstable = ended = 0
-    for folder in map(study.folder_of, study.cells()):
+    for folder in map(study.folder_of, cells):
         state, seen = folder.state(), stability(folder)
         ended += seen is not None
         if state.reason:
@@ -254,27 +259,27 @@ def _print_cells(folders: list[CellFolder]) -> None:
     print_table(["cell", "id", "status", "seconds", "reason"], rows, right=["seconds"])
 
 
-def _print_results(study: Study) -> None:
+def _print_results(study: Study, cells: Sequence[Cell]) -> None:
     """Prints a row for each cell and base, with the table's score in each suite."""
     columns = score_columns_of(study)
     rows = []
     for base in dict.fromkeys(cell.spec.base for cell in study.grid):
         rows.append([f"{base} (base)", "", *(shown(study.evaluations.score(base, *column)) for column in columns)])
-    for cell in study.cells():
+    for cell in cells:
         folder = study.folder_of(cell)
         scores = [shown(study.evaluations.score(str(folder.checkpoint), *column)) for column in columns]
         rows.append([cell.name, folder.state().status, *scores])
     heads = [f"{suite}\n{metric.removesuffix(',none')}" for suite, metric in columns]
     print_table(["cell", "status", *heads], rows, right=heads)
-    for line in _overlap_lines(study, columns):
+    for line in _overlap_lines(study, cells, columns):
         click.echo(line)
 
 
-def _overlap_lines(study: Study, columns: list[tuple[str, str]]) -> Iterator[str]:
+def _overlap_lines(study: Study, cells: Sequence[Cell], columns: list[tuple[str, str]]) -> Iterator[str]:
     """Yields, where training data holds questions of a suite, each cell's score without them."""
     from peft_eval.study.contamination import overlapping, score_without
 
-    for cell in study.cells():
+    for cell in cells:
         overlap = study.overlaps.of(cell.spec)
         for suite, metric in columns:
             run = study.evaluations.run(str(study.folder_of(cell).checkpoint), suite)
@@ -289,7 +294,7 @@ def _overlap_lines(study: Study, columns: list[tuple[str, str]]) -> Iterator[str
                 )
 
 
-def _scores(study: Study, cell: Cell) -> dict[str, Any]:
+def _scores(study: Study, cell: Cell, columns: list[tuple[str, str]]) -> dict[str, Any]:
     checkpoint = str(study.folder_of(cell).checkpoint)
     return {
         f"{suite} {metric}": study.evaluations.score(checkpoint, suite, metric)

@@ -117,18 +117,14 @@ def needs_more_tasks(outcomes: Outcomes) -> Result:
     if len(numbers_of_tasks) < 2:
         return undecided("fewer than two numbers of tasks have scores")
     few, many = numbers_of_tasks[0], numbers_of_tasks[-1]
-    arms = [
-        next((arm for arm in outcomes.best if arm.label == label and arm.coordinates.get("tasks") == tasks), None)
-        for tasks in (many, few)
-        for label in ("lora", FULL)
-    ]
+    arms = [_arm(outcomes, label, tasks=tasks) for tasks in (many, few) for label in ("lora", FULL)]
     return _wider_gap(outcomes, arms, f"{few} tasks", f"{many} tasks")
 
 
 def learns_slower(outcomes: Outcomes) -> Result:
     """Decides whether LoRA is further behind full fine-tuning early in training than at its end."""
     suite, metric = _reported(outcomes)
-    lora, full = (next((arm for arm in outcomes.best if arm.label == label), None) for label in ("lora", FULL))
+    lora, full = (_arm(outcomes, label) for label in ("lora", FULL))
     if lora is None or full is None:
         return undecided("no scores of lora beside full fine-tuning")
     early = [outcomes.runs_on_the_way(arm, suite) for arm in (lora, full)]
@@ -168,7 +164,7 @@ def behind_in_long_answers(outcomes: Outcomes) -> Result:
     for suite in outcomes.study.file.evaluate.suites:
         metric = _metric(outcomes, suite)
         for lower, upper in (("lora", FULL), ("adapter", "lora")):
-            arms = [next((arm for arm in outcomes.best if arm.label == label), None) for label in (lower, upper)]
+            arms = [_arm(outcomes, label) for label in (lower, upper)]
             sides = _sides(outcomes, suite, metric, arms)
             if sides:
                 leads.append((f"{suite}: {upper} over {lower}", difference(*sides)))
@@ -253,6 +249,12 @@ def _widened(sides: tuple[Answers, ...] | None, early: str, late: str) -> Result
         f"{change.value:+.2f} ({change.low:+.2f} to {change.high:+.2f}, p {change.p_value:.2g})"
     )
     return Result(_signed(change), numbers)
+
+
+def _arm(outcomes: Outcomes, label: str, **coordinates: Any) -> Arm | None:
+    """Returns the first chosen arm of a label with these values on axes."""
+    found = (arm for arm in outcomes.best if arm.label == label)
+    return next((arm for arm in found if coordinates.items() <= arm.coordinates.items()), None)
 
 
 def _peft_arms(arms: Iterable[Arm]) -> list[Arm]:
