@@ -117,9 +117,7 @@ def test_a_suite_shows_its_columns_alone_and_becomes_the_plots_score(tab):
 
 
 def test_the_plots_that_have_data_are_drawn(tab):
-    drawn(tab)
-    shown = {one.get_attribute("data-plot") for one in tab.locator("figure:not([hidden])").all()}
-    assert shown >= {
+    expected = {
         "pareto_trainable",
         "pareto_memory",
         "pareto_seconds",
@@ -133,6 +131,11 @@ def test_the_plots_that_have_data_are_drawn(tab):
         "memorization",
         "differences",
     }
+    visible = "(names) => names.every((name) => document.querySelector(`figure[data-plot=${name}]:not([hidden]) svg`))"
+    tab.wait_for_function(visible, arg=sorted(expected))
+    drawn(tab)
+    shown = {one.get_attribute("data-plot") for one in tab.locator("figure:not([hidden])").all()}
+    assert shown >= expected
     assert tab.locator("#plot-heat_map .mark-rect path").count() >= 7
     assert HOSTILE_LABEL in tab.text_content("#plot-heat_map svg")
 
