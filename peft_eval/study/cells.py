@@ -43,8 +43,18 @@ class Cell:
     def id(self) -> str:
         """Hex digits that are equal for equal runs, whatever study they are in."""
         decisive = {**self.spec.decisive(), **self.inputs}
+        if self._takes_all_tasks:
+            decisive["tasks"] = None
         text = json.dumps(decisive, sort_keys=True, ensure_ascii=False, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def _takes_all_tasks(self) -> bool:
+        """Whether its number of tasks is that of all there are, so that naming none gives the same examples."""
+        mine = self.inputs["data content"]
+        if self.spec.tasks is None or mine is None:
+            return False
+        return mine == inputs_of(self.spec.model_copy(update={"tasks": None}))["data content"]
 
     @property
     def name(self) -> str:

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from peft_eval.checkpoint.manifest import OverlapRecord
 from peft_eval.study.local import execute
 from peft_eval.study.results import Run
 from peft_eval.training.spec import TrainSpec
 
+_Found = TypeAdapter(dict[str, OverlapRecord])
 _SELECTION = ("data", "tasks", "instances_per_task", "encoding", "data_seed")
 
 
@@ -42,11 +45,17 @@ class Overlaps:
 
     def of(self, spec: TrainSpec) -> dict[str, OverlapRecord]:
         """Returns what was found of a run's data by lm-eval task, empty if it was not looked for."""
+        return self._found(spec) or {}
+
+    def is_known(self, spec: TrainSpec) -> bool:
+        """Tells whether a run's overlap was looked for and all that was found can be read."""
+        return self._found(spec) is not None
+
+    def _found(self, spec: TrainSpec) -> dict[str, OverlapRecord] | None:
         try:
-            found = json.loads(self.file_of(spec).read_text(encoding="utf-8"))
+            return _Found.validate_json(self.file_of(spec).read_bytes())
         except (OSError, ValueError):
-            return {}
-        return {task: OverlapRecord.model_validate(record) for task, record in found.items()}
+            return None
 
     def look(self, spec: TrainSpec, log: Path) -> bool:
         """Looks for a run's overlap, in a process of its own; tells whether that went well. The log says why not."""

@@ -81,7 +81,7 @@ class LocalRunner:
         minutes: a cell that takes longer is ended; None for no limit.
         task: what a cell's process does with its settings.
         preload: modules that the processes find imported.
-        threads: threads of each; None for an equal share of the cores.
+        threads: threads of each; None for what OMP_NUM_THREADS says, else an equal share of the cores.
         devices: what the processes see as `CUDA_VISIBLE_DEVICES`, given out in turn; empty for what this one sees.
     """
 
@@ -98,7 +98,7 @@ class LocalRunner:
         self.jobs = jobs
         self.seconds = minutes and minutes * 60
         self.task = task
-        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self.threads = threads or _threads_asked_for() or max(1, (os.cpu_count() or 1) // jobs)
         self._slots = list(range(jobs))
         self.devices = devices
         self._processes = multiprocessing.get_context("forkserver")
@@ -234,6 +234,11 @@ def _end_with(lifeline: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         lifeline.recv_bytes()
     os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _threads_asked_for() -> int | None:
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # the first number is that of the outermost level
+    return int(said) or None if said.isdecimal() else None
 
 
 def _limit_threads(threads: int) -> None:

@@ -136,7 +136,7 @@ class Study:
         """Finds out, once for each selection of training data, which questions of the suites it holds."""
         unknown = {self.overlaps.file_of(cell.spec): cell.spec for cell in self.grid}
         for file, spec in unknown.items():
-            if not file.exists():
+            if not self.overlaps.is_known(spec):
                 say(f"looking for questions that the training data holds: {file.name}")
                 if not self.overlaps.look(spec, log):
                     say(f"note: overlap is not known, see {log}")

@@ -99,6 +99,13 @@ def test_equal_runs_of_other_studies_are_the_same_cell():
     assert one.at(seed=4).id == cells_of(study(axes={"seed": [4]}))[0].id
 
 
+def test_all_tasks_by_their_number_are_the_cell_that_names_none():
+    plain = {key: value for key, value in study().train.items() if key != "tasks"}
+    (every,) = cells_of(study(train=plain))
+    few, counted = cells_of(study(train=plain, axes={"tasks": [2, 52]}))
+    assert counted.id == every.id != few.id and counted.coordinates == {"tasks": 52}
+
+
 def test_another_base_or_other_data_make_another_cell(tmp_path):
     (one,) = cells_of(study())
     assert one.inputs["base weights"] and one.inputs["data content"]

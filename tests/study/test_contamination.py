@@ -32,5 +32,10 @@ def test_what_is_found_is_kept_by_the_selection_of_data(tmp_path):
     assert overlaps.of(spec)["mini_unseen_comparison"].questions == 150
     assert overlaps.file_of(spec.model_copy(update={"learning_rate": 1.0})) == overlaps.file_of(spec)
     assert overlaps.file_of(spec.model_copy(update={"tasks": 3})) != overlaps.file_of(spec)
+    assert overlaps.is_known(spec) and not overlaps.is_known(spec.model_copy(update={"tasks": 3}))
+    whole = overlaps.file_of(spec).read_bytes()
+    for half in (b"", whole[: len(whole) // 2], b"[]"):  # of a write that was cut short
+        overlaps.file_of(spec).write_bytes(half)
+        assert not overlaps.is_known(spec) and overlaps.of(spec) == {}
     assert not Overlaps(tmp_path, ("nonsense",), ()).look(spec, tmp_path / "log.txt")
     assert "no such task" in (tmp_path / "log.txt").read_text()

@@ -73,6 +73,13 @@ def test_devices_are_given_out_in_turn(tmp_path):
     assert set(given) == {"device 3", "device 5"} and given[:2] == ["device 3", "device 5"]
 
 
+@pytest.mark.parametrize(("said", "threads"), [("3", 3), ("4,2", 4), ("0", None), ("many", None), ("", None)])
+def test_the_number_of_threads_that_the_user_set_holds(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert LocalRunner(1, preload=[]).threads == (threads or os.cpu_count())
+    assert LocalRunner(1, threads=7, preload=[]).threads == 7
+
+
 def test_two_runners_share_the_cells(tmp_path):
     program = (
         "from pathlib import Path\n"
