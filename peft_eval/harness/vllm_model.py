@@ -21,7 +21,7 @@ from peft_eval.harness.record import run_record
 from peft_eval.harness.session import Session, current_session, engine_of
 from peft_eval.harness.speaker import speaker_of
 from peft_eval.harness.stored_answers import StoredAnswers
-from peft_eval.serving.engine import cpu_defaults, engine_dtype
+from peft_eval.serving.engine import FITS_IN_MEMORY, cpu_defaults, engine_dtype
 from peft_eval.serving.loader import with_route
 from peft_eval.serving.next_token import asks_for_next_tokens
 from peft_eval.serving.probe import Proof, prove_effect, prove_engine, prove_full
@@ -129,8 +129,13 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vl
         if self._session is not None:
             # What fails from here on leaves weights in the engine of which nothing is known.
             self._before, self._session.served = self._session.served, None
+        fitted = not (arguments.get("max_model_len") or arguments.get("max_length"))
+        if fitted:
+            arguments = arguments | {"max_model_len": FITS_IN_MEMORY, "max_length": None}
         with engine_of(self._session, vllm_causallms):
             super().__init__(pretrained=pretrained, **arguments)
+        if fitted:
+            self._max_length = None  # lm-eval then asks the engine
 
     def _prove_swap(self, model_folder: Path, reference: Reference | None) -> None:
         """Checks that an engine in which checkpoints take turns serves this one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+# As `max_model_len`: the model's own context, or the longest that fits into the KV cache. vLLM hands out the cache in
+# pages, so a limit above what the prompts need costs nothing, while a context that does not fit would end the start.
+FITS_IN_MEMORY = -1
 _FULL_LENGTH_SEQUENCES = 64
 _LARGEST_SHARE_OF_MEMORY = 0.4
+_FEW_CORES = 4
 _BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 
 
@@ -23,25 +29,29 @@ def engine_dtype(model_folder: Path, dtype: str) -> torch.dtype:
 
 
 def cpu_defaults(model: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Adds a KV cache size fit for the model where vLLM runs on a CPU, and deals out the cores to its ranks.
+    """Adds a KV cache size fit for the model where vLLM runs on a CPU, deals out the cores, and preloads tcmalloc.
 
     vLLM reserves 92% of the memory there and refuses to start if other processes hold more than the
     rest. Room for `_FULL_LENGTH_SEQUENCES` sequences of full length serves a small machine as well. By itself it gives
-    each rank of tensor parallelism a NUMA node, and fails where there are fewer nodes.
+    each rank of tensor parallelism a NUMA node, and fails where there are fewer nodes; and it keeps a core of each for
+    its scheduler, which is half of a machine with two. OMP_NUM_THREADS or vLLM's own variables overrule what is chosen
+    here.
 
     Args:
         model: the model's folder or hub id.
         options: arguments for `vllm.LLM`; any that sizes the cache is left to the user.
     """
-    import os
-
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
         return options
     ranks = int(options.get("tensor_parallel_size") or 1)
-    if ranks > _numa_nodes() and _BINDING not in os.environ:
-        os.environ[_BINDING] = core_shares(sorted(os.sched_getaffinity(0)), ranks)
+    cores = physical_cores()
+    few = len(cores) <= _FEW_CORES * ranks and "OMP_NUM_THREADS" not in os.environ
+    if few or ranks > _numa_nodes():
+        os.environ.setdefault(_BINDING, core_shares(cores, ranks))
+    if preloads := with_tcmalloc(os.environ.get("LD_PRELOAD", "")):
+        os.environ["LD_PRELOAD"] = preloads
     sized = {"kv_cache_memory_bytes", "gpu_memory_utilization"} & options.keys()
     if sized or "VLLM_CPU_KVCACHE_SPACE" in os.environ:
         return options
@@ -50,6 +60,27 @@ def cpu_defaults(model: str, options: dict[str, Any]) -> dict[str, Any]:
         return options
     wanted = _FULL_LENGTH_SEQUENCES * _bytes_per_sequence(json.loads(config.read_text(encoding="utf-8")))
     return {"kv_cache_memory_bytes": min(wanted, int(_available_bytes() * _LARGEST_SHARE_OF_MEMORY))} | options
+
+
+def with_tcmalloc(preloaded: str) -> str:
+    """Returns what processes started from here preload: the same, and tcmalloc if the system has it.
+
+    Args:
+        preloaded: the value of LD_PRELOAD.
+    """
+    from ctypes.util import find_library
+
+    if "tcmalloc" in preloaded or not sys.platform.startswith("linux"):
+        return preloaded
+    found = find_library("tcmalloc_minimal") or find_library("tcmalloc")
+    return ":".join(part for part in (found, preloaded) if part)
+
+
+def physical_cores() -> list[int]:
+    """Returns a number for each physical core that this process may use, one of its logical cores, ascending."""
+    from vllm.utils.cpu_resource_utils import get_allowed_cpu_list
+
+    return sorted({cpu.physical_core: cpu.id for cpu in get_allowed_cpu_list()}.values())
 
 
 def core_shares(cores: Sequence[int], ranks: int) -> str:
