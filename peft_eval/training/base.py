@@ -121,6 +121,22 @@ def arithmetic(spec: TrainSpec) -> torch.dtype:
     return getattr(torch, spec.dtype)
 
 
+def check_kernels(spec: TrainSpec) -> None:
+    """Refuses kernels that cannot run here.
+
+    Raises:
+        ConfigError: Liger's are asked for, and there is no GPU or no such package.
+    """
+    if not spec.use_liger_kernel:
+        return
+    if on_cpu():
+        raise ConfigError("Liger's kernels need a GPU", place="--use-liger-kernel", remedy="leave it out")
+    if importlib.util.find_spec("liger_kernel") is None:
+        raise ConfigError(
+            "liger-kernel is not installed", place="--use-liger-kernel", remedy="pip install liger-kernel"
+        )
+
+
 def load_model(base: Base, dtype: torch.dtype, quantize: str = "none") -> PreTrainedModel:
     """Loads the base's weights in a given precision.
 

@@ -22,7 +22,7 @@ from peft_eval.data.source import Example
 from peft_eval.errors import ConfigError
 from peft_eval.training.record import count_weights
 from peft_eval.training.setup import Setup, set_up
-from peft_eval.training.spec import NOT_IN_THE_RESULT, TrainSpec
+from peft_eval.training.spec import NOT_IN_THE_RESULT, TrainSpec, spec_fields
 from peft_eval.training.states import UnfinishedRun, check_output, differences
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def prepare_model(setup: Setup, dtype: torch.dtype, plan: Plan | None = None) ->
         training are float32; a frozen base is in `dtype`.
 
     Raises:
-        ConfigError: the method's options do not fit the base.
+        ConfigError: the method's options do not fit the base, or the machine lacks what the settings ask for.
         CheckpointError: the base's weights are damaged.
     """
     import inspect
@@ -154,11 +154,12 @@ def prepare_model(setup: Setup, dtype: torch.dtype, plan: Plan | None = None) ->
     import torch
     from transformers import set_seed
 
-    from peft_eval.training.base import load_model, quantization_of
+    from peft_eval.training.base import check_kernels, load_model, quantization_of
     from peft_eval.training.course import course_of
     from peft_eval.training.trainer import has_virtual_tokens
 
     spec = setup.spec
+    check_kernels(spec)
     method = plugins.methods()[spec.method]
     if method.kind == "full" and spec.quantize != "none":
         raise ConfigError(
@@ -225,7 +226,9 @@ def summary(manifest: Manifest, output: Path) -> str:
 
 
 def _check_finished(manifest: Manifest, setup: Setup, output: Path) -> None:
-    then = dict(manifest.training.spec) if manifest.training else {}
+    # A setting that came later than the checkpoint had what is its default now.
+    defaults = {name: field.default for name, field in spec_fields().items() if not field.is_required()}
+    then = {**defaults, **manifest.training.spec} if manifest.training else {}
     now = setup.spec.flat()
     settled = {key for key, value in now.items() if value is None}  # filled in from the base when it ran
     skipped = NOT_IN_THE_RESULT | settled

@@ -81,6 +81,8 @@ class TrainSpec(BaseModel):
         MACHINE, "Precision of saved full weights; auto is the base's own.", "auto"
     )
     gradient_checkpointing: bool = _field(MACHINE, "Trade a third of the speed for memory.", False)
+    torch_compile: bool = _field(MACHINE, "Compile the model with torch.compile; pays in long runs.", False)
+    use_liger_kernel: bool = _field(MACHINE, "Fused kernels of the package liger-kernel; on a GPU.", False)
     save_every_steps: int = _field(MACHINE, "Steps between states that --resume continues from; 0: none.", 500, ge=0)
     keep_checkpoints: int = _field(
         MACHINE, "So many checkpoints on the way are kept too, evenly spaced, in OUTPUT-steps/.", 0, ge=0

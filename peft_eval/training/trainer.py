@@ -212,6 +212,8 @@ def arguments(spec: TrainSpec, plan: Plan, *, dtype: torch.dtype, scratch: Path)
         bf16=dtype is torch.bfloat16,
         gradient_checkpointing=spec.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
+        torch_compile=spec.torch_compile,
+        use_liger_kernel=spec.use_liger_kernel,
         logging_strategy="steps",
         logging_steps=max(1, plan.steps // LOGGED_LOSSES),
         logging_first_step=True,

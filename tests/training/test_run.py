@@ -239,3 +239,32 @@ def test_bases_that_cannot_be_used(make_spec, base, tmp_path):
     no_tokenizer = Path(shutil.copytree(base, tmp_path / "no_tokenizer"))
     (no_tokenizer / "tokenizer.json").unlink()
     fails_with(no_tokenizer, "no tokenizer")
+
+
+def test_a_compiled_model_trains_the_same(make_spec, tmp_path):
+    spec = make_spec("lora", tmp_path / "plain", {"rank": 4, "dropout": 0.0}, max_steps=2, micro_batches=1)
+    plain = train(spec, **SILENT)
+    compiled = train(spec.model_copy(update={"output": str(tmp_path / "compiled"), "torch_compile": True}), **SILENT)
+    expected, found = (load_file(folder / "adapter_model.safetensors") for folder in (plain, compiled))
+    assert set(found) == set(expected)
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="about a machine without an accelerator")
+def test_fused_kernels_are_refused_without_a_gpu(make_spec):
+    with pytest.raises(ConfigError, match="need a GPU"):
+        train(make_spec(use_liger_kernel=True), **SILENT)
+
+
+def test_a_setting_that_came_later_than_a_checkpoint_is_at_its_default(make_spec, tmp_path):
+    spec = make_spec("lora", tmp_path / "old", max_steps=1)
+    manifest = train(spec, **SILENT) / MANIFEST_NAME
+    content = json.loads(manifest.read_text())
+    del content["training"]["spec"]["torch_compile"]
+    manifest.write_text(json.dumps(content))
+    lines = []
+    train(spec, resume=True, say=lines.append)
+    assert lines[-1].endswith("is finished already")
+    with pytest.raises(ConfigError, match=r"torch_compile \(.*then, .*now\)"):
+        train(spec.model_copy(update={"torch_compile": True}), resume=True, **SILENT)
