@@ -13,7 +13,7 @@ PACKAGE = ROOT / "peft_eval"
 
 # The floors, from the ground up. A room may import from its own floor's rooms only if it is the same room.
 FLOORS = (
-    ("__init__", "errors", "hookspecs", "plain_files", "resources", "torch_companions"),
+    ("__init__", "errors", "hookspecs", "plain_files", "resources", "torch_companions", "whole_file"),
     ("plugins", "data", "checkpoint", "sandbox"),
     ("methods", "scoring", "judging"),
     ("training", "merging"),

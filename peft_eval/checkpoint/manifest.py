@@ -6,7 +6,6 @@ field that is not known (a checkpoint made elsewhere) is None and shown as "unkn
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from peft_eval.checkpoint.vetting import read_object
 from peft_eval.errors import CheckpointError
 from peft_eval.plain_files import shown
+from peft_eval.whole_file import write_whole
 
 MANIFEST_NAME = "peft_eval.json"
 FORMAT_VERSION = 1
@@ -173,12 +173,7 @@ class Manifest(_Part):
 
     def write(self, folder: Path) -> None:
         """Writes the manifest into `folder` in one atomic step."""
-        temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / MANIFEST_NAME)
+        write_whole(folder / MANIFEST_NAME, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -42,6 +42,7 @@ def command(
     from peft_eval import plugins
     from peft_eval.data.source import Selection
     from peft_eval.harness.overlap import overlap_of
+    from peft_eval.whole_file import write_whole
 
     name, _, location = data.partition(":")
     source = plugins.pick("data source", name, plugins.datasets(), place="--data")
@@ -51,7 +52,7 @@ def command(
     records = {task: record.model_dump() for task, record in found.items()}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        write_whole(output, json.dumps(records, indent=1) + "\n")
     if as_json:
         print_json(records)
         return

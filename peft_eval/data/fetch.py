@@ -23,6 +23,7 @@ from peft_eval.data.commit_files import check_files, files_of_commit
 from peft_eval.data.download import download, without_secrets
 from peft_eval.data.unpack import unpack
 from peft_eval.errors import DataError
+from peft_eval.whole_file import write_whole
 
 RECORD_NAME = "fetched.json"
 
@@ -166,9 +167,7 @@ def _kept_hash(destination: Path, commit: str) -> str | None:
 def keep_hashes(destination: Path, hashes: Mapping[str, str]) -> None:
     """Keeps hashes of a trusted download beside a folder."""
     kept = {**kept_hashes(destination), **hashes}
-    temporary = hash_file(destination).with_suffix(".tmp")
-    temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(hash_file(destination))
+    write_whole(hash_file(destination), json.dumps(kept, indent=1) + "\n")
 
 
 def record_of(destination: Path) -> Fetched | None:

@@ -7,7 +7,6 @@ is killed on the way leaves a scratch folder, which the next attempt takes up, o
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from peft_eval.checkpoint.writing import flush_to_disk
 from peft_eval.checkpoint.zoo_index import INDEX_NAME, LATEST, ZooPlace, forget_lookups, place_of, version_named
 from peft_eval.errors import CheckpointError, unknown_name
 from peft_eval.resources import zoo_folder
+from peft_eval.whole_file import write_whole
 from peft_eval.zoo.records import (
     RECORD_NAME,
     Entry,
@@ -194,12 +194,7 @@ class FolderZoo:
             yield
 
     def _write(self, index: Index) -> None:
-        temporary = self.folder / f".{INDEX_NAME}.{os.getpid()}"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(index.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / INDEX_NAME)
+        write_whole(self.folder / INDEX_NAME, index.to_json())
         forget_lookups()
 
 
