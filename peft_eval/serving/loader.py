@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from peft_eval.checkpoint.reading import read_json
 from peft_eval.errors import RouteError
+from peft_eval.serving.parent_watch import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -106,7 +107,8 @@ def with_route(options: dict[str, Any], route_arguments: dict[str, Any]) -> dict
 
 
 def register() -> None:
-    """Makes the load format known to vLLM; called by vLLM in each of its processes."""
+    """Makes the load format known to vLLM; called by vLLM in each of its processes, which end with their parent."""
+    end_with_parent()
     from vllm.model_executor import model_loader
 
     if LOAD_FORMAT not in model_loader._LOAD_FORMAT_TO_MODEL_LOADER:
@@ -125,6 +127,7 @@ def _adapting_loader() -> type:
         """vLLM's default loader, with a checkpoint put in on the way and after it."""
 
         def __init__(self, load_config: LoadConfig):
+            end_with_parent()  # where vLLM forks its engine, `register` was called before
             extra = dict(load_config.model_loader_extra_config or {})
             self._loading = Loading.taken_from(extra)
             self._adapted: Adaptation | None = None
