@@ -4,25 +4,24 @@
 
 Each figure is the best of several turns, since what else runs on a machine only ever adds. A plain copy is shutil's
 copyfile of each file and a flush to the disk; over HTTP it is a client that writes to a file what it reads, then
-flushes. A pull hashes every byte besides, and flushes as well.
+flushes. A pull hashes every byte besides, and flushes as well. The server is a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import contextlib
 import hashlib
-import http.server
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from peft_eval.checkpoint.hashing import file_sha256, weights_sha256
@@ -52,11 +51,11 @@ def bench_index(folder: Path, count: int) -> None:
     write_index(folder, count)
     size = (folder / "index.json").stat().st_size
     print(f"index of {count:,} entries, {size / 1e6:.1f} MB; best of {TURNS}, whole processes, output to a file")
-    python = best(lambda: run([sys.executable, "-c", "import click"]))
+    [python] = best(lambda: run([sys.executable, "-c", "import click"]))
     print(f"{'python -c import click':<34}{python:6.3f} s")
     environment = {**os.environ, ENVIRONMENT_VARIABLE: str(folder)}
     for words in (["list"], ["list", "--json"], ["search", "lora", "rank"], ["search", "checkpoint-9999"]):
-        seconds = best(lambda words=words: run([*COMMAND, *words], environment))
+        [seconds] = best(lambda words=words: run([*COMMAND, *words], environment))
         print(f"{'zoo ' + ' '.join(words):<34}{seconds:6.3f} s")
 
 
@@ -88,50 +87,60 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> None:
         subprocess.run(command, env=environment, stdout=output, check=True)
 
 
-def best(action: Callable[[], object], before: Callable[[], object] = lambda: None) -> float:
-    """Returns the least seconds of several turns."""
-    found = []
+def best(*actions: Callable[[], object], before: Callable[[], object] = lambda: None) -> list[float]:
+    """Returns the least seconds of several turns of each; they alternate, so that a busy spell hits them all."""
+    found = [math.inf] * len(actions)
     for _ in range(TURNS):
-        before()
-        started = time.perf_counter()
-        action()
-        found.append(time.perf_counter() - started)
-    return min(found)
+        for number, action in enumerate(actions):
+            before()
+            started = time.perf_counter()
+            action()
+            found[number] = min(found[number], time.perf_counter() - started)
+    return found
 
 
 def bench_transfer(work: Path, megabytes: int) -> None:
     """Times pull and push of a checkpoint of random bytes beside plain copies of the same files."""
-    source = work / "source"
+    source, target = work / "source", work / "target"
     folder = write_version(source, megabytes)
-    copy = work / "copy"
-    print(f"\n{megabytes} MB in {FILES} files; best of {TURNS}")
-
-    def again(target: Path) -> Callable[[], None]:
-        return lambda: shutil.rmtree(target, ignore_errors=True)
-
-    plain = best(lambda: copied(folder, copy), again(copy))
-    told("a plain copy", plain, megabytes)
-    target = work / "pulled"
-    seconds = best(lambda: list(pull(str(source), ["large"], FolderZoo(target))), again(target))
-    told("zoo pull from a folder", seconds, megabytes, plain)
     place = FolderZoo(source).place("large")
     assert place is not None
-    seconds = best(lambda: list(push([place], str(target))), again(target))
-    told("zoo push to a folder", seconds, megabytes, plain)
-    handler = functools.partial(Quiet, directory=str(source))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    plain = best(lambda: downloaded(address, source, folder, copy), again(copy))
-    told("a plain download (loopback)", plain, megabytes)
-    seconds = best(lambda: list(pull(address, ["large"], FolderZoo(target))), again(target))
-    told("zoo pull over HTTP (loopback)", seconds, megabytes, plain)
-    server.shutdown()
+    print(f"\n{megabytes} MB in {FILES} files; best of {TURNS}")
+
+    def pulled(address: str) -> None:
+        list(pull(address, ["large"], FolderZoo(target)))
+
+    def compared(plain: str, ways: dict[str, Callable[[], object]]) -> None:
+        seconds = best(*ways.values(), before=lambda: shutil.rmtree(target, ignore_errors=True))
+        for name, one in zip(ways, seconds, strict=True):
+            ratio = "" if name == plain else f", {seconds[0] / one:.2f} of the plain way's speed"
+            print(f"{name:<34}{one:6.3f} s, {megabytes / one:7,.0f} MB/s{ratio}")
+
+    ways: dict[str, Callable[[], object]] = {
+        "a plain copy": lambda: copied(folder, target),
+        "zoo pull from a folder": lambda: pulled(str(source)),
+        "zoo push to a folder": lambda: list(push([place], str(target))),
+    }
+    compared("a plain copy", ways)
+    with served(source) as address:
+        ways = {
+            "a plain download (loopback)": lambda: downloaded(address, source, folder, target),
+            "zoo pull over HTTP (loopback)": lambda: pulled(address),
+        }
+        compared("a plain download (loopback)", ways)
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serves a folder from a process of its own and yields its address."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    try:
+        yield server.stdout.readline().split("(")[1].split("/)")[0]
+    finally:
+        server.kill()
+        server.wait()
 
 
 def write_version(source: Path, megabytes: int) -> Path:
@@ -177,11 +186,6 @@ def downloaded(address: str, zoo: Path, source: Path, target: Path) -> None:
 def flushed(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def told(name: str, seconds: float, megabytes: int, plain: float | None = None) -> None:
-    ratio = f", {plain / seconds:.2f} of the plain copy's speed" if plain else ""
-    print(f"{name:<34}{seconds:6.3f} s, {megabytes / seconds:7,.0f} MB/s{ratio}")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,15 @@ _log = logging.getLogger(__name__)
 MOST_BYTES = 1 << 34
 _ATTEMPTS = 4
 _TIMEOUT_SECONDS = 60.0
+_BLOCK_BYTES = 1 << 20
 
 
 def without_secrets(url: str) -> str:
     """Returns an address without user name, password and query, for messages and records."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address
+        return url.rpartition("@")[2].partition("?")[0]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")) if parts.netloc else url
 
 
@@ -36,23 +40,26 @@ def download(url: str, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
     Raises:
         DataError: there is no such address, the server refuses, or the connection keeps breaking.
     """
-    import httpx
+    from requests import exceptions
+    from urllib3.exceptions import HTTPError, NewConnectionError
 
     place, problem = without_secrets(url), ""
     for _ in range(_ATTEMPTS):
         before = _size(path)
         try:
-            with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS) as client:
-                _continue(client, url, path, most_bytes)
+            _continue(url, path, most_bytes)
             _mark(path).unlink(missing_ok=True)
             return
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
-            raise DataError(f"not an address to fetch from: {error}", place=place, remedy="see --url") from error
-        except httpx.TransportError as error:
-            problem = f"{type(error).__name__}: {error}"
-            _log.warning("%s: %s after %d bytes, trying again", place, problem, _size(path))
-            if isinstance(error, httpx.ConnectError) and _size(path) == before:
+        except (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema) as error:
+            raise DataError("not an address to fetch from over http", place=place, remedy="see --url") from error
+        except exceptions.TooManyRedirects as error:
+            raise DataError("the server leads in a circle", place=place, remedy="see --url") from error
+        except (exceptions.RequestException, HTTPError) as error:
+            cause = _cause(error)
+            problem = f"{type(cause).__name__}: {cause}"
+            if isinstance(cause, NewConnectionError) and _size(path) == before:
                 break
+            _log.warning("%s: %s after %d bytes, trying again", place, problem, _size(path))
     kept = f"; {_size(path)} bytes are kept" if _size(path) else ""
     raise DataError(
         f"the download does not get through ({problem}){kept}",
@@ -61,17 +68,24 @@ def download(url: str, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
     )
 
 
-def _continue(client: Any, url: str, path: Path, most_bytes: int) -> None:
+def _cause(error: Exception) -> Exception:
+    """Returns what lies behind an error of requests, whose own text would show the address with its secrets."""
+    return getattr(error.args[0] if error.args else None, "reason", error)
+
+
+def _continue(url: str, path: Path, most_bytes: int) -> None:
+    import requests
+
     headers = {"Accept-Encoding": "identity"}
     have, mark = _size(path), _read_mark(path)
     if have and mark:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
-    with client.stream("GET", url, headers=headers) as answer:
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as answer:
         if answer.status_code == 416:  # nothing after what we have: whole, or of another file; the hash decides
             return
         if answer.status_code not in (200, 206):
             raise DataError(
-                f"the server answers {answer.status_code} {answer.reason_phrase}",
+                f"the server answers {answer.status_code} {answer.reason}",
                 place=without_secrets(url),
                 remedy="try again later, or name a mirror with --url",
             )
@@ -89,21 +103,22 @@ def _continue(client: Any, url: str, path: Path, most_bytes: int) -> None:
 
 
 def _save(answer: Any, path: Path, start: int, most_bytes: int) -> None:
-    import httpx
     from tqdm import tqdm
+    from urllib3.exceptions import ProtocolError
 
     length = answer.headers.get("Content-Length")
     total = start + int(length) if length else None
     # `disable=None`: no bar where the output is not a terminal.
     bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, unit_divisor=1024, desc="download", disable=None)
     with bar, path.open("ab" if start else "wb") as file:
-        for block in answer.iter_raw():
+        # Not iter_content: a .tar.gz that a server calls "Content-Encoding: gzip" is to stay one.
+        for block in answer.raw.stream(_BLOCK_BYTES, decode_content=False):
             file.write(block)
             bar.update(len(block))
             if file.tell() > most_bytes:
                 raise _too_large(answer, file.tell(), most_bytes)
     if total is not None and _size(path) != total:
-        raise httpx.RemoteProtocolError(f"{_size(path)} of {total} bytes came")
+        raise ProtocolError(f"{_size(path)} of {total} bytes came")
 
 
 def _too_large(answer: Any, size: int, most_bytes: int) -> DataError:

@@ -29,7 +29,7 @@ from tests.hostile.corpus import CASES, Case, adapter
 WALL_SECONDS = 60
 _IMPORTED_BEFORE = (
     "peft_eval.cli.merge", "peft_eval.cli.data", "peft_eval.merging.export", "peft_eval.doctor.checkpoint",
-    "transformers.models.llama.modeling_llama", "httpx", "pyarrow.parquet",
+    "transformers.models.llama.modeling_llama", "requests", "pyarrow.parquet",
 )  # fmt: skip
 SOUND = Case("sound_adapter", "checkpoint", "", lambda folder: adapter(folder) and None)
 READERS = {

@@ -1,0 +1,79 @@
+"""Pull and push over ssh: a real server on loopback, with keys."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peft_eval.checkpoint.zoo_index import find
+from peft_eval.errors import CheckpointError
+from peft_eval.zoo.folder_zoo import FolderZoo
+from peft_eval.zoo.remote import Remote, entries_of
+from peft_eval.zoo.transfer import pull, push
+from tests.zoo.test_transfer import same_files
+
+asyncssh = pytest.importorskip("asyncssh")
+sshfs = pytest.importorskip("sshfs")
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a folder over ssh; the user's home has a key that the server takes, and knows the server's."""
+    home, folder = tmp_path / "home", tmp_path / "served"
+    (home / ".ssh").mkdir(parents=True)
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    key, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    key.write_private_key(home / ".ssh" / "id_ed25519")
+    key.write_public_key(home / "authorized")
+    loop = asyncio.new_event_loop()
+    listening = loop.run_until_complete(
+        asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[host_key],
+            authorized_client_keys=str(home / "authorized"),
+            sftp_factory=lambda connection: asyncssh.SFTPServer(connection, chroot=str(folder)),
+            options=asyncssh.SSHServerConnectionOptions(login_timeout=60),
+        )
+    )
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    port = listening.sockets[0].getsockname()[1]
+    known = f"[127.0.0.1]:{port} {host_key.export_public_key().decode()}"
+    (home / ".ssh" / "known_hosts").write_text(known)
+    yield f"ssh://me@127.0.0.1:{port}/zoo"
+    sshfs.SSHFileSystem.clear_instance_cache()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def test_over_ssh_and_back(server: str, filled: FolderZoo, tmp_path: Path) -> None:
+    places = [find("zoo:tiny-base"), find("zoo:tiny-lora")]
+    assert ["sent" in line for line in push(places, server)] == [True, True]
+    assert "already there" in next(push(places, server))
+    assert set(entries_of(server)) == {"tiny-base", "tiny-lora"}
+    other = FolderZoo(tmp_path / "other")
+    for (place, is_new), mine in zip(pull(server, ["tiny-base", "tiny-lora@v1"], other), places, strict=True):
+        assert is_new and same_files(place.folder, mine.folder)
+    assert not list((tmp_path / "served").rglob("*.part"))
+
+
+def test_a_fetch_goes_on(server: str, filled: FolderZoo, tmp_path: Path) -> None:
+    place = find("zoo:tiny-lora")
+    list(push([place], server))
+    whole = (place.folder / "adapter_model.safetensors").read_bytes()
+    (part := tmp_path / "part").write_bytes(whole[:1000])
+    Remote(server).fetch(f"tiny-lora/{place.version}/adapter_model.safetensors", part, len(whole))
+    assert part.read_bytes() == whole
+
+
+def test_an_unknown_server_is_refused(server: str, filled: FolderZoo, tmp_path: Path) -> None:
+    (tmp_path / "home" / ".ssh" / "known_hosts").unlink()
+    with pytest.raises(CheckpointError, match="Host key is not trusted"):
+        list(push([find("zoo:tiny-lora")], server))
+    assert not list((tmp_path / "served").iterdir())
