@@ -27,11 +27,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.faults.disturbing import clock_moved, full_disk, read_only
-from tests.faults.processes import finished, killed_at, preload, started
+from tests.faults.disturbing import clock_moved, full_disk, read_only, start_again_with_faketime
+from tests.faults.processes import finished, killed_at, left_behind, preload, started
 from tests.faults.roads import ROADS, Road, prepare
 
 KILLS_ON_ONE_OUTPUT = 5
+ENDS_WITHIN_SECONDS = 60.0
 
 
 @dataclass
@@ -56,8 +57,11 @@ def kills(road: Road, place: Path, count: int, draw: random.Random, expected: ob
     for number in itertools.count():
         output = place / f"{road.name}-{number}"
         for _ in range(min(KILLS_ON_ONE_OUTPUT, count - row.tried)):
+            running = started(road.run, output)
             # One that came too late, after the end, does not count.
-            row.tried += killed_at(started(road.run, output), draw.uniform(0, seconds))
+            row.tried += killed_at(running, draw.uniform(0, seconds), alone=road.killed_alone)
+            if family := left_behind(running, ENDS_WITHIN_SECONDS):
+                row.note(f"left behind: {family}")
         code, said = finished(started(road.run, output))
         if code:
             row.note(f"exit {code}: {said}")
@@ -127,6 +131,7 @@ def main() -> int:
     parser.add_argument("--without", nargs="*", choices=("kills", "disk", "clock", "twice"), default=[])
     parser.add_argument("--output", type=Path, help="write the table as JSON as well")
     asked = parser.parse_args()
+    print(f"clocks are moved by {'libfaketime' if start_again_with_faketime() else 'patching time.time'}", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="peft-eval-faults-") as scratch:
         place = Path(scratch)

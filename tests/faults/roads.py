@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from peft_eval.cli.main import cli
+from tests.faults.processes import commands_forked, finished, start_server_of_processes, started
 
 STEPS = 12
 QUESTIONS = 2
@@ -32,6 +33,7 @@ class Road:
         result: what it came to, to be compared.
         free_bytes: sizes of disks that are too small for it, at several moments of its work.
         some_seconds: when it is at work.
+        killed_alone: the kill does not reach what the command started, which has to end by itself.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Road:
     result: Callable[[Path], Any]
     free_bytes: tuple[int, ...]
     some_seconds: float = 1.0
+    killed_alone: bool = False
 
 
 def prepare(place: Path) -> None:
@@ -46,8 +49,6 @@ def prepare(place: Path) -> None:
 
     The cache is a fresh one.
     """
-    from tests.faults.processes import finished, started
-
     os.environ["XDG_CACHE_HOME"] = str(place / "cache")
     for seed in (1, 2):
         code, said = finished(started(trained(place, seed), place / f"made-{seed}"))
@@ -95,14 +96,24 @@ def merge_road(place: Path) -> Road:
 
 def eval_road(place: Path) -> Road:
     """`peft-eval eval` with several checkpoints, by transformers and peft."""
+    return Road("eval", evaluated(place, "--model", "hf", "--device", "cpu"), scores, (4096, 60_000), 4.0)
+
+
+def eval_vllm_road(place: Path) -> Road:
+    """The same in a vLLM engine, whose processes have to end when the command is killed."""
+    run = evaluated(place, "--model", "vllm", "--model-args", "dtype=float32")
+    return Road("eval vllm", run, scores, (4096, 60_000), 20.0, killed_alone=True)
+
+
+def evaluated(place: Path, *model: str) -> Callable[[Path], None]:
+    """Returns a function that evaluates both checkpoints into a folder."""
 
     def run(output: Path) -> None:
         named = [word for seed in (1, 2) for word in ("--checkpoint", str(place / f"made-{seed}"))]
-        asked = ("--tasks", TASK, "--limit", str(QUESTIONS), "--batch_size", "2", "--device", "cpu")
-        asked += ("--gen_kwargs", "max_gen_toks=4")
-        cli.main(["eval", "--model", "hf", *named, *asked, "--output", str(output), "--no-base"])
+        asked = ("--tasks", TASK, "--limit", str(QUESTIONS), "--batch_size", "2", "--gen_kwargs", "max_gen_toks=4")
+        cli.main(["eval", *model, *named, *asked, "--output", str(output), "--no-base"])
 
-    return Road("eval", run, scores, (4096, 60_000), 4.0)
+    return run
 
 
 def scores(output: Path) -> dict[str, Any]:
@@ -209,8 +220,6 @@ def _in_one_line(run: Callable[[Path], None]) -> Callable[[Path], None]:
 
 def zoo_pull_road(place: Path) -> Road:
     """`peft-eval zoo pull` of two checkpoints from a folder."""
-    from tests.faults.processes import finished, started
-
     code, said = finished(started(zoo_add_road(place).run, place / "zoo"))
     assert code == 0, said
 
@@ -233,7 +242,8 @@ def zoo_content(output: Path) -> dict[str, Any]:
 
 
 def study_road(place: Path) -> Road:
-    """`peft-eval study run` of two cells, each trained and evaluated."""
+    """`peft-eval study run` of two cells, each trained and evaluated; its processes are forked, for speed."""
+    start_server_of_processes()
     file = place / "study.toml"
     file.write_text(
         f"""
@@ -257,7 +267,8 @@ limit = {QUESTIONS}
     )
 
     def run(output: Path) -> None:
-        cli.main(["study", "run", str(file), "--store", str(output), "--jobs", "1"])
+        with commands_forked():
+            cli.main(["study", "run", str(file), "--store", str(output), "--jobs", "1"])
 
     return Road("study run", run, cells, (4096, 60_000), 5.0)
 
@@ -273,6 +284,7 @@ ROADS: dict[str, Callable[[Path], Road]] = {
     "train": train_road,
     "merge": merge_road,
     "eval": eval_road,
+    "eval vllm": eval_vllm_road,
     "data get": fetch_road,
     "zoo add": zoo_add_road,
     "zoo pull": zoo_pull_road,
