@@ -3,9 +3,10 @@
     python scripts/bench_train.py --base BASE --data superni:DIR [--output bench_train.json]
 
 Every variant trains the same examples with the same LoRA: the Trainer with padded micro-batches sorted
-by length (as `peft-eval train`), with packing, a bare PyTorch loop over the same micro-batches, the
-same without the two economies (LM head on answers alone, sorting), and TRL's SFTTrainer in several
-settings (`pip install trl`; left out, with a line that says so, where it is not installed). CPU time on
+by length (as `peft-eval train`), with packing, with gradient checkpointing, with torch.compile (the
+second half of the steps, and the same steps without: the first half compiles), a bare PyTorch loop over
+the same micro-batches, the same without the two economies (LM head on answers alone, sorting), and TRL's
+SFTTrainer in several settings (`pip install trl`; left out, with a line that says so, where it is not installed). CPU time on
 one thread is measured, not wall-clock time, so that other work on the machine disturbs little. The
 last lines are the ratios of `peft-eval train`'s default to the bare loop and to TRL's best setting.
 """
@@ -39,26 +40,35 @@ Batches = Callable[[Setup, Plan, int], list[dict[str, Any]]]
 
 
 class Clock(TrainerCallback):
-    """CPU-seconds of the steps of a Trainer, without what comes before the first and after the last."""
+    """CPU-seconds of the steps of a Trainer, without what comes before the first and after the last.
+
+    Args:
+        skipped: so many steps at the start do not count.
+    """
+
+    def __init__(self, skipped: int = 0):
+        self.skipped = skipped
 
     def on_train_begin(self, *given: Any, **more: Any) -> None:
         self.began = time.process_time()
 
-    def on_step_end(self, *given: Any, **more: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, *given: Any, **more: Any) -> None:
+        if state.global_step == self.skipped:
+            self.began = time.process_time()
         self.seconds = time.process_time() - self.began
 
 
-def with_trainer(spec: TrainSpec) -> float:
-    """Returns tokens per CPU-second of `peft-eval train`'s own loop."""
+def with_trainer(spec: TrainSpec, skipped: int = 0) -> float:
+    """Returns tokens per CPU-second of `peft-eval train`'s own loop, after the steps that are skipped."""
     setup, model = prepare_model(set_up(spec), arithmetic(spec))
     plan = setup.plan()
     with tempfile.TemporaryDirectory() as scratch:
         args = arguments(spec, plan, dtype=arithmetic(spec), scratch=Path(scratch))
         run = UnfinishedRun(Path(scratch))
         trainer = AnswerTrainer(model, args, rows=setup.tokens.rows, plan=plan, spec=spec, run=run, pad_token_id=0)
-        trainer.add_callback(clock := Clock())
+        trainer.add_callback(clock := Clock(skipped))
         trainer.train()
-        return plan.tokens(plan.steps) / clock.seconds
+        return (plan.tokens(plan.steps) - plan.tokens(skipped)) / clock.seconds
 
 
 def bare_loop(spec: TrainSpec, batches_of: Batches) -> float:
@@ -171,6 +181,14 @@ def variants(spec: TrainSpec) -> Iterator[tuple[str, float]]:
     for count in (1, 2, 4, 8):
         yield f"Trainer, {count} micro-batches", with_trainer(spec.model_copy(update={"micro_batches": count}))
     yield "Trainer, 4 micro-batches, packed", with_trainer(spec.model_copy(update={"packing": True}))
+    yield (
+        "Trainer, 4 micro-batches, checkpointed",
+        with_trainer(spec.model_copy(update={"gradient_checkpointing": True})),
+    )
+    half = (spec.max_steps or 2) // 2
+    compiled = spec.model_copy(update={"torch_compile": True})
+    yield "Trainer, 4 micro-batches, 2nd half", with_trainer(spec, half)
+    yield "Trainer, 4 micro-batches, 2nd half, compiled", with_trainer(compiled, half)
     yield "bare loop, 4 micro-batches", bare_loop(spec, sorted_parts)
     yield "bare loop, LM head on every position", bare_loop(spec, whole_logits)
     yield "bare loop, LM head everywhere, unsorted", bare_loop(spec, unsorted)
