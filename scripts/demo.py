@@ -3,7 +3,7 @@
     make demo            (in an environment that is there already: python scripts/demo.py)
 
 It runs the commands that a user would type, and shows each. Everything goes to runs/demo; a second
-run replaces what the first left there and, the seeds being fixed, comes to the same numbers.
+run replaces what the first left there and, the seeds being fixed, comes to the same numbers on as many threads.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ def main(console: Console) -> int:
             return code if code > 0 else 1
         console.print(f"done in {time.monotonic() - since:.0f} s\n", style="dim", highlight=False)
     console.print(comparison(read_results(FOLDER / "base"), read_results(FOLDER / "adapter")))
+    took = time.monotonic() - begun
     console.print(
-        f"The demo took {time.monotonic() - begun:.0f} s. The adapter is {ADAPTER}; peft-eval doctor {ADAPTER}"
+        f"The demo took {took:.0f} s. The adapter is {ADAPTER}; look at it: {BIN / 'peft-eval'} doctor {ADAPTER}",
+        soft_wrap=True,
     )
     return 0
 

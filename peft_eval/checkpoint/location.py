@@ -65,7 +65,8 @@ def _fetch_from_hub(reference: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(hub_id, revision=own_revision or revision, allow_patterns=_SAFE_PATTERNS))
     except Exception as error:  # the hub's client raises a dozen unrelated types, offline ones included
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        said = str(error).strip().removeprefix("Got: ")
+        reason = said.splitlines()[0] if said else type(error).__name__
         raise CheckpointError(
             f"neither a folder here nor reachable on the hub: {reason}",
             place=reference,

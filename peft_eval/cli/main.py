@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,8 @@ class LazyGroup(click.Group):
         """Imports and returns one subcommand, None if there is no such name."""
         if cmd_name not in COMMANDS:
             return None
+        # peft imports bitsandbytes where it is there, which warns at each start of a kernel that it could download.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         command: click.Command = importlib.import_module(f"peft_eval.cli.{cmd_name}").command
         return command
 

@@ -34,8 +34,9 @@ Examples:
   On all GPUs of a machine:
     accelerate launch -m peft_eval.cli.main train --config train.toml
 
+\b
 Then evaluate it:
-    lm_eval --model vllm --tasks superni_unseen --model_args peft=runs/lora
+  lm_eval --model vllm --tasks superni_unseen --model_args peft=runs/lora
 """
 
 RUN_OPTIONS: list[click.Parameter] = [

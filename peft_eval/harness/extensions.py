@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import re
 import sys
 import warnings
 from types import ModuleType
 from typing import Any
 
 from peft_eval import plugins
-from peft_eval.errors import PeftEvalError
+from peft_eval.errors import PeftEvalError, unknown_name
 from peft_eval.harness.autoload import EXTENDED_MODULES
 from peft_eval.harness.cpu_distribution import install_finder
 
@@ -44,7 +45,7 @@ def extend_all() -> None:
 
 
 def extend_command(module: ModuleType) -> None:
-    """Lets `lm_eval` print a user's error, an unknown task too, as one line and end with exit code 2.
+    """Lets `lm_eval` print a user's error, an unknown task or model too, as one line and end with exit code 2.
 
     Where bitsandbytes is installed, peft imports it, and it warns at each start of a kernel that it could download.
     """
@@ -60,12 +61,21 @@ def extend_command(module: ModuleType) -> None:
                 print(f"error: {line}", file=sys.stderr)
             sys.exit(error.exit_code)
         except ValueError as error:
-            if not str(error).startswith("Tasks not found: "):
+            line = _line_of_unknown_name(str(error))
+            if line is None:
                 raise
-            print(f"error: --tasks: {error} (`peft-eval suites` and `lm_eval ls tasks` list them)", file=sys.stderr)
+            print(f"error: {line}", file=sys.stderr)
             sys.exit(PeftEvalError.exit_code)
 
     module.HarnessCLI.execute = execute_and_report
+
+
+def _line_of_unknown_name(said: str) -> str | None:
+    """Returns a line for lm-eval's words on a task or a model that it does not know, None for other words."""
+    if said.startswith("Tasks not found: "):
+        return f"--tasks: {said} (`peft-eval suites` and `lm_eval ls tasks` list them)"
+    model = re.match(r"Attempted to load model '(.*)', but no model .* Supported model names: (.*)", said)
+    return str(unknown_name("model", model[1], model[2].split(", "), place="--model")) if model else None
 
 
 def extend_evaluator(module: ModuleType) -> None:

@@ -59,7 +59,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(f"cannot be read: {reason}", place=str(path)) from error
+        raise ConfigError(f"cannot be read: {reason}", place=str(path), remedy="check the path") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
 

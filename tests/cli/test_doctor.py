@@ -46,7 +46,7 @@ def test_this_environment_is_whole():
     bad = {name for name, check in found.items() if check["state"] == "bad"}
     assert bad <= {"machine", "disk"}  # a busy machine is no fault of the environment
     assert result.exit_code == (1 if bad else 0)
-    assert "mini_unseen" in found["suites"]["found"]
+    assert "peft-eval suites" in found["suites"]["found"]
 
 
 def test_a_screen_has_a_line_a_check():

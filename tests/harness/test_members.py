@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 
 from peft_eval.errors import ConfigError
@@ -71,17 +73,41 @@ def test_names_of_others_are_left_to_lm_eval(manager: TaskManager):
         manager.load(["nobodys::task"])
 
 
-@pytest.mark.parametrize("problem", ["Tasks not found: tulu_mmlu_6shot", "something else"])
-def test_the_command_says_in_one_line_that_a_task_is_unknown(problem: str, capsys: pytest.CaptureFixture[str]):
+def unknown_task() -> None:
+    raise ValueError("Tasks not found: tulu_mmlu_6shot")
+
+
+def unknown_model() -> None:
+    get_model("copy-demmo")
+
+
+@pytest.mark.parametrize(
+    ("act", "line"),
+    [
+        (unknown_task, "error: --tasks: Tasks not found: tulu_mmlu_6shot (`peft-eval suites`"),
+        (unknown_model, "error: --model: unknown model 'copy-demmo' (did you mean copy-demo"),
+    ],
+)
+def test_the_command_says_in_one_line_what_is_unknown(
+    act: Callable[[], None], line: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as caught:
+        command(act).execute(None)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_other_errors_of_the_command_are_left_alone():
+    with pytest.raises(ValueError, match="invalid literal"):
+        command(lambda: int("x")).execute(None)
+
+
+def command(act: Callable[[], Any]) -> Any:
+    """Returns an extended command of lm-eval's that does `act`."""
+
     class Command:
         def execute(self, args: Any) -> None:
-            raise ValueError(problem)
+            act()
 
     extend_command(SimpleNamespace(HarnessCLI=Command))  # type: ignore[arg-type]
-    with pytest.raises(SystemExit if "not found" in problem else ValueError) as caught:
-        Command().execute(None)
-    if "not found" in problem:
-        assert caught.value.code == 2
-        assert capsys.readouterr().err.startswith(
-            "error: --tasks: Tasks not found: tulu_mmlu_6shot (`peft-eval suites`"
-        )
+    return Command()
