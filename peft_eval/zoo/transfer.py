@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from peft_eval.checkpoint.zoo_index import INDEX_NAME, ZooPlace
 from peft_eval.errors import CheckpointError, ConfigError, first_few
 from peft_eval.resources import zoo_folder
 from peft_eval.zoo.folder_zoo import FolderZoo, check_not_shipped
+from peft_eval.zoo.hashed_fetch import fetched_sha256
 from peft_eval.zoo.records import RECORD_NAME, Entry, Index, IndexRow, VersionRecord, parse_index, read_record
 from peft_eval.zoo.remote import HUB, Remote, described_elsewhere, entries_of
 
@@ -105,8 +105,11 @@ def _fetch_file(remote: Remote, folder: str, record: VersionRecord, name: str, s
         return
     if part.is_file() and part.stat().st_size > expected.bytes:
         part.unlink()
-    remote.fetch(f"{folder}/{name}", part, expected.bytes)
-    if part.stat().st_size != expected.bytes or _flushed_sha256(part) != expected.sha256:
+    digest = fetched_sha256(lambda: remote.fetch(f"{folder}/{name}", part, expected.bytes), part)
+    is_right = part.stat().st_size == expected.bytes and (
+        digest == expected.sha256 or file_sha256(part) == expected.sha256
+    )
+    if not is_right:
         part.unlink()
         raise CheckpointError(
             f"{folder}/{name} is not the file that {RECORD_NAME} lists",
@@ -114,15 +117,6 @@ def _fetch_file(remote: Remote, folder: str, record: VersionRecord, name: str, s
             remedy="pull it again; if it stays so, tell its owner",
         )
     part.replace(target)
-
-
-def _flushed_sha256(path: Path) -> str:
-    """Returns a file's hash, found while the disk is busy writing it."""
-    with ThreadPoolExecutor(1) as flusher, path.open("rb") as file:
-        flushed = flusher.submit(os.fsync, file.fileno())
-        digest = file_sha256(path)
-        flushed.result()
-    return digest
 
 
 def push(places: Sequence[ZooPlace], target: str, *, private: bool = False) -> Iterator[str]:
