@@ -6,10 +6,10 @@ Every variant trains the same examples with the same LoRA: the Trainer with padd
 by length (as `peft-eval train`), with packing, with gradient checkpointing, with torch.compile (the
 second half of the steps, and the same steps without: the first half compiles), a bare PyTorch loop over
 the same micro-batches, the same without the two economies (LM head on answers alone, sorting), and TRL's
-SFTTrainer in several settings (`pip install trl`; left out, with a line that says so, where it is not installed). CPU time on
-one thread is measured, not wall-clock time, so that other work on the machine disturbs little; the
-first two steps do not count. The last lines are the ratios of `peft-eval train`'s default to the bare
-loop (median of three pairs) and to TRL's best setting.
+SFTTrainer in several settings (`pip install trl`; left out, with a line that says so, where it is not
+installed). CPU time on one thread is measured, not wall-clock time, so that other work on the machine
+disturbs little; the first two steps do not count. The last lines are the ratios of `peft-eval train`'s
+default to the bare loop (median of three pairs) and to TRL's best setting.
 """
 
 from __future__ import annotations
