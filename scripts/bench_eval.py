@@ -1,6 +1,6 @@
 """Evaluating many checkpoints of one base: one engine with swapped weights, against one run of lm-eval for each.
 
-    python scripts/bench_eval.py --base DIR --superni DIR [--checkpoints 8] [--only ours,stock,hf,growth]
+    python scripts/bench_eval.py --base DIR --superni DIR [--checkpoints 8] [--only ours,stock,hf,growth,instances]
 
 Makes LoRA adapters with random weights (rank 16, all linear layers) for a base, or for a random Llama of about 110M
 parameters (`--base random-110m`, with the tokenizer of --tokenizer), and evaluates them on 400 SuperNI instances
@@ -12,7 +12,8 @@ parameters (`--base random-110m`, with the tokenizer of --tokenizer), and evalua
 
 Every number is wall time of whole processes, from the command line to its end. `--peer-runs N` times N of a peer's
 runs; the others are then taken to last as long as their mean, which needs --extrapolate and is said wherever it shows.
-`growth` times ours with 1, 2, 4, 8 and 16 checkpoints at --growth-limit instances a category and fits a line.
+`growth` times ours with 1, 2, 4, 8 and 16 checkpoints at --growth-limit instances a category and fits a line,
+`instances` 4 checkpoints with more and more instances of all categories and 8 new tokens each.
 Prints ours, the peer and the ratio, compares the answers, and adds to the JSON file, so that it can be run in pieces.
 """
 
@@ -34,6 +35,9 @@ from bench_serving import write_adapter, write_base
 ROOT = Path(__file__).parent.parent
 CATEGORIES = ("title_generation", "question_rewriting", "textual_entailment", "data_to_text")
 GROWTH = (1, 2, 4, 8, 16)
+ALL = 1_000_000
+INSTANCE_LIMITS = (25, 50, 100, 200, ALL)
+INSTANCES_OF = 4
 WANTED = {"small": {"stock": 6.0, "hf": 2.0}, "large": {"stock": 4.0, "hf": 1.3}}
 WANTED_SWAP_SHARE = 1 / 20
 # lm-eval's own command as it is installed, but for vLLM's CPU build, whose distribution it does not find by itself.
@@ -84,7 +88,7 @@ def engine_settings(options: argparse.Namespace) -> list[str]:
     return [f"dtype={options.dtype}", f"enforce_eager={not options.compiled}"]
 
 
-def run_ours(options: argparse.Namespace, adapters: list[Path], limit: int, name: str) -> dict[str, Any]:
+def run_ours(options: argparse.Namespace, adapters: list[Path], tasks: list[str], name: str) -> dict[str, Any]:
     """Times our one process over all adapters."""
     output = options.work / "results" / name
     chosen = [part for adapter in adapters for part in ("--checkpoint", str(adapter))]
@@ -92,7 +96,7 @@ def run_ours(options: argparse.Namespace, adapters: list[Path], limit: int, name
     seconds = timed(
         [sys.executable, "-m", "peft_eval.cli.main", "eval", *chosen, "--no-base", "--no-answers", *given,
          "--metadata", f"superni={options.superni}", "--metadata", "superni_partial=true",
-         "--output", str(output), *tasks_of(limit)],
+         "--output", str(output), *tasks],
         output, hook=False,
     )  # fmt: skip
     records = [read_results(output, adapter)["config"]["peft_eval"] for adapter in adapters]
@@ -192,25 +196,47 @@ def report(record: dict[str, Any], options: argparse.Namespace) -> None:
             verdict = "" if ratio >= wanted[kind] else "   BELOW"
             print(f"{kind}: {peer['seconds']:.1f} s{how}; ratio {ratio:.2f} (at least {wanted[kind]}){verdict}")
             print(f"  {peer['compared']}")
-    if "growth" in record:
-        growth = record["growth"]
-        print("growth: " + ", ".join(f"{count}: {seconds:.1f} s" for count, seconds in growth["seconds"].items()))
-        print(
-            f"  a line of {growth['slope']:.2f} s a checkpoint + {growth['start']:.1f} s, "
-            f"largest distance from it {growth['largest_distance']:.1f} s"
-        )
+    for name, unit in (("growth", "checkpoint"), ("instances", "instance")):
+        if name in record:
+            line = record[name]
+            print(f"{name}: " + ", ".join(f"{count}: {seconds:.1f} s" for count, seconds in line["seconds"].items()))
+            print(
+                f"  a line of {line['slope']:.4g} s per {unit} + {line['start']:.1f} s, "
+                f"largest distance from it {line['largest_distance']:.1f} s"
+            )
 
 
 def grow(options: argparse.Namespace, adapters: list[Path]) -> dict[str, Any]:
     """Times ours with more and more checkpoints."""
     seconds = {}
     for count in GROWTH[: options.growth_steps]:
-        run = run_ours(options, adapters[:count], options.growth_limit, f"growth-{count}")
+        run = run_ours(options, adapters[:count], tasks_of(options.growth_limit), f"growth-{count}")
         seconds[str(count)] = run["seconds"]
         print(f"  {count} checkpoints: {run['seconds']:.1f} s", flush=True)
+    return {**line_through(seconds), "limit": options.growth_limit}
+
+
+def grow_in_instances(options: argparse.Namespace, adapters: list[Path]) -> dict[str, Any]:
+    """Times ours with more and more questions."""
+    seconds = {}
+    for limit in INSTANCE_LIMITS:
+        tasks = ["--tasks", "superni_unseen_def", "--limit", str(limit), "--gen_kwargs", "max_gen_toks=8"]
+        name = f"instances-{limit}"
+        run = run_ours(options, adapters[:INSTANCES_OF], tasks, name)
+        asked = [
+            read_results(options.work / "results" / name, adapter)["n-samples"] for adapter in adapters[:INSTANCES_OF]
+        ]
+        count = sum(one["effective"] for samples in asked for one in samples.values())
+        seconds[str(count)] = run["seconds"]
+        print(f"  {count} instances: {run['seconds']:.1f} s", flush=True)
+    return line_through(seconds)
+
+
+def line_through(seconds: dict[str, float]) -> dict[str, Any]:
+    """Fits a line to times by size."""
     slope, start = statistics.linear_regression([int(count) for count in seconds], list(seconds.values()))
     away = max(abs(value - start - slope * int(count)) for count, value in seconds.items())
-    return {"seconds": seconds, "slope": slope, "start": start, "largest_distance": away, "limit": options.growth_limit}
+    return {"seconds": seconds, "slope": slope, "start": start, "largest_distance": away}
 
 
 def main() -> None:
@@ -239,7 +265,7 @@ def main() -> None:
     base, adapters = make_checkpoints(options, count)
     compared = adapters[: options.checkpoints]
     if "ours" in only:
-        record["ours"] = run_ours(options, compared, options.limit, "ours")
+        record["ours"] = run_ours(options, compared, tasks_of(options.limit), "ours")
         keep(record, options)
     for kind in ("stock", "hf"):
         if kind in only:
@@ -248,6 +274,8 @@ def main() -> None:
             record[kind]["compared"] = compare(options, kind, compared)
     if "growth" in only:
         record["growth"] = grow(options, adapters)
+    if "instances" in only:
+        record["instances"] = grow_in_instances(options, adapters)
     keep(record, options)
     report(record, options)
 
