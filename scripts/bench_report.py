@@ -26,13 +26,16 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from peft_eval.checkpoint.manifest import BaseRecord, DataRecord, FileRecord, Manifest, MethodRecord, TrainingRecord
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from peft_eval.data.encoding import encode_source, encoding_named
 from peft_eval.data.mini.corpus import as_superni, unseen_tasks
 from peft_eval.study.cells import Cell
 from peft_eval.study.file import StudyFile
 from peft_eval.study.store import CellFolder, State
 from peft_eval.study.study import Study
+from tests.report import chromium
+from tests.report.made import write_checkpoint, write_table
 
 LIMITS = {"build_seconds": 20, "megabytes": 15, "interactive_seconds": 2}
 SUITE = "mini_unseen"
@@ -61,17 +64,8 @@ num_virtual_tokens = [4, 8, 16, 32, 64, 128]
 [evaluate]
 suites = ["mini_unseen"]
 """
+GENERATION = {"until": [], "do_sample": False, "max_gen_toks": 32}
 OWN_SIZE = ("rank", "size", "num_virtual_tokens")
-CHROMIUM = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @functools.cache
@@ -120,12 +114,11 @@ def write_results(folder: Path, reference: str, cell: Cell | None, count: int, d
                 answer = document["references"][0] if right else f"{other} {rng.choice(documents)['input'][:40]}"
                 rouge = 100.0 if right else round(rng.random() * 30, 3)
                 scores.append((rouge, 100.0 * right))
-                arguments = {"until": [], "do_sample": False, "max_gen_toks": 32}
                 sample = {
                     "doc_id": number,
                     "doc": document,
                     "target": str(document["references"]),
-                    "arguments": {"gen_args_0": {"arg_0": document["prompt"], "arg_1": arguments}},
+                    "arguments": {"gen_args_0": {"arg_0": document["prompt"], "arg_1": GENERATION}},
                     "resps": [[answer]],
                     "filtered_resps": [answer],
                     "filter": "none",
@@ -139,18 +132,10 @@ def write_results(folder: Path, reference: str, cell: Cell | None, count: int, d
                 file.write(json.dumps(sample, ensure_ascii=False) + "\n")
         rows[task] = _means(scores)
         sums += scores
-    group = {SUITE: _means(sums)}
     record = {"checkpoint": reference, "method": cell.spec.method, "route": "merge"} if cell else {"route": "base"}
-    table = {
-        "results": rows | group,
-        "groups": group,
-        "group_subtasks": {SUITE: list(rows)},
-        "configs": {task: {"task": task} for task in rows},
-        "higher_is_better": {name: {"rougeL": True, "exact_match": True} for name in [*rows, SUITE]},
-        "config": {"model": "vllm", "model_args": {} if cell else {"pretrained": reference}, "peft_eval": record},
-        "lm_eval_version": "0.4.13",
-    }
-    (folder / f"results_{date}.json").write_text(json.dumps(table), encoding="utf-8")
+    arguments = {} if cell else {"pretrained": reference}
+    table = rows | {SUITE: _means(sums)}
+    write_table(folder / f"results_{date}.json", table, {SUITE: list(rows)}, arguments, record)
 
 
 def _means(scores: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -158,7 +143,7 @@ def _means(scores: Sequence[tuple[float, float]]) -> dict[str, float]:
     return {"rougeL,none": each[0], "exact_match,none": each[1]}
 
 
-def write_checkpoint(folder: CellFolder) -> None:
+def write_cell(folder: CellFolder) -> None:
     """Writes the manifest of a trained cell."""
     cell = folder.cell
     size = next((int(cell.coordinates[axis]) for axis in OWN_SIZE if axis in cell.coordinates), 1)
@@ -167,31 +152,14 @@ def write_checkpoint(folder: CellFolder) -> None:
     drop = 1.5 + skill(cell) / 40
     rng = random.Random(cell.id)
     losses = [(step, 3.4 - drop * (1 - math.exp(-step / 40)) + rng.gauss(0, 0.05)) for step in range(1, 151)]
-    folder.checkpoint.mkdir(parents=True)
-    Manifest(
-        kind="full" if full else "adapter",
-        created="2026-01-01T00:00:00+00:00",
-        base=BaseRecord(location=cell.spec.base, weights_sha256="0" * 64, vocab_size=2560),
-        method=MethodRecord(
-            name=cell.spec.method,
-            options=cell.spec.options,
-            trainable_parameters=trainable,
-            total_parameters=4_672_256 + (0 if full else trainable),
-        ),
-        data=DataRecord(source="mini:seed=0", encoding="def", content_sha256="1" * 64, instances={}),
-        training=TrainingRecord(
-            spec=cell.spec.flat(),
-            seed=cell.spec.seed,
-            steps=150,
-            epochs=2.0,
-            tokens=200_000,
-            seconds=(40 if full else 22) + math.log2(size + 1) + rng.random(),
-            peak_memory_bytes=int(6e8 + 30 * trainable * rng.uniform(0.9, 1.1)),
-            truncated_examples=0,
-            losses=losses,
-        ),
-        files={"adapter_model.safetensors": FileRecord(bytes=trainable * 4 + 2_000, sha256="2" * 64)},
-    ).write(folder.checkpoint)
+    write_checkpoint(
+        folder,
+        trainable=trainable,
+        base=4_672_256,
+        seconds=(40 if full else 22) + math.log2(size + 1) + rng.random(),
+        memory=int(6e8 + 30 * trainable * rng.uniform(0.9, 1.1)),
+        losses=losses,
+    )
 
 
 def make_store(folder: Path, cells: int, count: int) -> tuple[Path, Path]:
@@ -212,7 +180,7 @@ def make_store(folder: Path, cells: int, count: int) -> tuple[Path, Path]:
             one.write(State(words[0], 1, 12.5, words[1]))
             continue
         one.write(State("done", 1, 30.0))
-        write_checkpoint(one)
+        write_cell(one)
         seconds = f"2026-01-01T{1 + number // 3600:02}-{number // 60 % 60:02}-{number % 60:02}.000000"
         write_results(home / cell.id, str(one.checkpoint), cell, count, seconds)
     return file, store
@@ -233,7 +201,10 @@ def opened(page: Path) -> dict[str, float]:
         for _ in range(3):
             with tempfile.TemporaryDirectory() as profile:
                 context = play.chromium.launch_persistent_context(
-                    profile, executable_path="/usr/bin/chromium", args=CHROMIUM, viewport={"width": 1280, "height": 900}
+                    profile,
+                    executable_path=chromium.executable(),
+                    args=chromium.ARGUMENTS,
+                    viewport={"width": 1280, "height": 900},
                 )
                 tab = context.pages[0]
                 started = time.perf_counter()

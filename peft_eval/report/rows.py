@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from peft_eval.harness.score_table import score_columns
 from peft_eval.report.entry import Entry, Kind
 from peft_eval.report.interval import of_questions, of_seeds
+from peft_eval.study.cells import alike
 from peft_eval.study.comparing import align
 from peft_eval.study.results import Run
 
@@ -87,17 +87,18 @@ class Row:
 
 def rows_of(entries: Iterable[Entry], columns: Sequence[Column]) -> list[Row]:
     """Joins entries to rows, in the order in which they come first, and scores them."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        key = json.dumps([entry.label, entry.base, entry.coordinates], sort_keys=True, default=str)
-        if any(other.seed == entry.seed for other in groups.get(key, ())):
-            key += entry.name  # a second run with the same seed is no further seed
-        groups.setdefault(key, []).append(entry)
+    settings = alike(entries, lambda entry: (entry.label, entry.base, entry.coordinates))
     rows = []
-    for number, group in enumerate(groups.values()):
+    for number, group in enumerate(part for setting in settings for part in _seed_by_seed(setting)):
         scores = {column: score for column in columns if (score := score_of(group, column)) is not None}
         rows.append(Row(f"r{number}", tuple(group), scores))
     return rows
+
+
+def _seed_by_seed(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Returns the first entry of each seed together; a second run with the same seed is no further seed."""
+    runs = alike(entries, lambda entry: (entry.seed,))
+    return [[own[0] for own in runs], *([again] for own in runs for again in own[1:])]
 
 
 def columns_of(runs: Iterable[Run], suites: Sequence[str]) -> list[Column]:

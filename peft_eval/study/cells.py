@@ -7,11 +7,11 @@ import itertools
 import json
 import math
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from peft_eval import plugins
 from peft_eval.data.source import Selection
@@ -20,6 +20,7 @@ from peft_eval.study.file import MOST_CELLS, StudyFile
 from peft_eval.training.resolve import resolve
 from peft_eval.training.spec import TrainSpec, spec_fields
 
+Item = TypeVar("Item")
 _NOT_SET = "study"  # `output` of a spec that has no folder yet: where a cell goes follows from its id
 
 
@@ -179,6 +180,14 @@ def _unknown(key: str, grid: _Grid, known: set[str]) -> PeftEvalError:
         place=f"methods.{grid.label}",
         remedy=f"put it under [methods.NAME] of {first_few(owners)}",
     )
+
+
+def alike(items: Iterable[Item], setting: Callable[[Item], Sequence[Any]]) -> list[list[Item]]:
+    """Returns items of equal settings together, in the order in which the first of each comes."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(json.dumps(setting(item), sort_keys=True, default=str), []).append(item)
+    return list(groups.values())
 
 
 def inputs_of(spec: TrainSpec) -> dict[str, str | None]:

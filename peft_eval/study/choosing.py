@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from peft_eval.study.cells import Cell
+from peft_eval.study.cells import Cell, alike
 from peft_eval.study.file import Choose
 
 
@@ -31,12 +30,8 @@ def choose(cells: Sequence[Cell], rule: Choose, score_of: Callable[[Cell], float
         rule: the axis, and which score is better.
         score_of: a cell's score in the suite that decides.
     """
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        others = {axis: value for axis, value in cell.coordinates.items() if axis != rule.axis}
-        groups.setdefault(json.dumps([cell.label, others], sort_keys=True, default=str), []).append(cell)
     choices = []
-    for group in groups.values():
+    for group in alike(cells, lambda cell: (cell.label, {**cell.coordinates, rule.axis: None})):
         scores = tuple((cell, score_of(cell)) for cell in group)
         known = [(cell, score) for cell, score in scores if score is not None]
         best = (max if rule.higher_is_better else min)(known, key=lambda pair: pair[1], default=None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from peft_eval.checkpoint.manifest import Manifest
-from peft_eval.study.cells import Cell
+from peft_eval.study.cells import alike
 from peft_eval.study.comparing import align
 from peft_eval.study.paired import Difference, Scores, compare, task_weights
 from peft_eval.study.results import Run
@@ -150,14 +149,5 @@ def mean(side: Answers) -> float:
 
 
 def _arms(folders: Iterable[CellFolder]) -> list[Arm]:
-    groups: dict[str, list[CellFolder]] = {}
-    for folder in folders:
-        groups.setdefault(_key(folder.cell), []).append(folder)
-    return [
-        Arm(group[0].cell.label, group[0].cell.spec.method, group[0].cell.place, tuple(group))
-        for group in groups.values()
-    ]
-
-
-def _key(cell: Cell) -> str:
-    return json.dumps([cell.label, cell.place], sort_keys=True, default=str)
+    groups = alike(folders, lambda folder: (folder.cell.label, folder.cell.place))
+    return [Arm(group[0].cell.label, group[0].cell.spec.method, group[0].cell.place, tuple(group)) for group in groups]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from peft_eval.cli.main import cli
+from tests.report import chromium
 from tests.report.made import make_study
-
-CHROMIUM_ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +34,12 @@ def report(study: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A headless Chromium with a profile of its own."""
-    executable = os.environ.get("PEFT_EVAL_CHROMIUM") or shutil.which("chromium")
+    executable = chromium.executable()
     if executable is None:
         pytest.skip("no chromium here (apt-get install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        started = play.chromium.launch(executable_path=executable, args=chromium.ARGUMENTS)
         yield started
         started.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.report.chromium import watched
 from tests.report.made import HOSTILE, HOSTILE_LABEL
 
 ROWS = "#table tbody tr[id]:not([hidden])"
@@ -17,32 +18,8 @@ ROWS = "#table tbody tr[id]:not([hidden])"
 @pytest.fixture(scope="module")
 def opened(browser: Any, report: Path) -> Iterator[Callable[..., Any]]:
     """Opens the page; at the end, no page has logged an error or asked for anything but itself."""
-    problems: list[str] = []
-    contexts = []
-
-    def open_page(fragment: str = "", **settings: Any) -> Any:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
-        contexts.append(context)
-        context.route("**/*", lambda route: route.continue_() if is_page(route.request.url) else refuse(route))
-        tab = context.new_page()
-        tab.set_default_timeout(60_000)
-        tab.on("console", lambda message: problems.append(f"console {message.type}: {message.text}"))
-        tab.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        tab.goto((report / "report.html").as_uri() + fragment)
-        tab.wait_for_selector("html[data-ready=yes]", state="attached")
-        return tab
-
-    def is_page(url: str) -> bool:
-        return url.partition("#")[0] == (report / "report.html").as_uri()
-
-    def refuse(route: Any) -> None:
-        problems.append(f"request: {route.request.url[:200]}")
-        route.abort()
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not problems
+    with watched(browser, report / "report.html") as open_page:
+        yield open_page
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def test_errors_are_one_line(study, tmp_path):
     nothing = run(study[0], "--store", tmp_path / "none", "--output", tmp_path / "out")
     assert nothing.exit_code == 2 and "nothing was evaluated yet" in nothing.output
     shutil.copytree(study[1], tmp_path / "store")
-    file = next((tmp_path / "store").rglob("base/samples_*.jsonl"))
+    file = next((tmp_path / "store").rglob("zoo:base/samples_*.jsonl"))
     file.write_text(file.read_text()[:-20])
     broken = run(tmp_path / "store" / "evaluations", "--output", tmp_path / "out")
     assert broken.exit_code == 2 and "a line is cut or no JSON" in broken.output
