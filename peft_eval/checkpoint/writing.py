@@ -209,7 +209,7 @@ def save_full(
     """
     from transformers import GenerationConfig
 
-    weights = state_dict if state_dict is not None else model.state_dict()
+    weights = model.state_dict() if state_dict is None else _untied(model, state_dict)
     check_finite(weights)
     generation, trained_in = model.generation_config, model.config.dtype
     # A base's own generation config may be one that transformers refuses to save; its file is copied instead.
@@ -221,6 +221,11 @@ def save_full(
             model.config.save_pretrained(str(folder))
     finally:
         model.generation_config, model.config.dtype = generation, trained_in
+
+
+def _untied(model: Any, gathered: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Leaves out the second name of tied weights, which are tensors of their own once they are gathered."""
+    return {name: tensor for name, tensor in gathered.items() if name not in model.all_tied_weights_keys}
 
 
 def _cast(weights: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:

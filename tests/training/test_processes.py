@@ -13,9 +13,12 @@ from peft_eval.checkpoint.manifest import Manifest
 from peft_eval.checkpoint.reading import open_checkpoint
 from peft_eval.training.run import train
 
+PROGRAMS = {"ddp": ["-m", "peft_eval.cli.main"], "fsdp": [str(Path(__file__).with_name("train_under_fsdp.py"))]}
 
+
+@pytest.mark.parametrize("way", PROGRAMS)
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_two_processes_train_what_one_does(method, make_spec, tmp_path):
+def test_two_processes_train_what_one_does(method, way, make_spec, tmp_path):
     # 24 examples, 5 a step: shares are uneven, and an epoch's last step has but 4
     options = {"rank": 4, "dropout": 0.0} if method == "lora" else {}
     spec = make_spec(method, tmp_path / "one", options, learning_rate=1e-2, batch_size=5)
@@ -25,7 +28,7 @@ def test_two_processes_train_what_one_does(method, make_spec, tmp_path):
     settings = [f"--set={key}={value}" for key, value in flat.items() if value is not None]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [*launch, "-m", "peft_eval.cli.main", "train", *settings],
+        [*launch, *PROGRAMS[way], "train", *settings],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
