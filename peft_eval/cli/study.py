@@ -229,10 +229,16 @@ def _runner(study: Study, jobs: int | None, ray: dict[str, Any]) -> Runner:
     """Returns what runs the cells: this machine's processes, or a Ray cluster."""
     minutes = study.file.limits.minutes
     if ray["ray"] is None:
-        from peft_eval.study.local import LocalRunner
+        from peft_eval.study.local import READY, LocalRunner
         from peft_eval.study.study import default_jobs, devices
 
-        return LocalRunner(jobs or default_jobs(), minutes=minutes, devices=devices(), task=study.task)
+        return LocalRunner(
+            jobs or default_jobs(),
+            minutes=minutes,
+            devices=devices(),
+            task=study.task,
+            preload=(*READY, "peft_eval.cli.main"),  # each process imports this command's main module, too
+        )
     from peft_eval.study.ray_runner import RayRunner, Resources
 
     resources = Resources(cpus=ray["cpus"], gpus=ray["gpus"], memory_gib=ray["memory_gib"])
