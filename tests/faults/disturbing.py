@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from unittest import mock
 
 _YEAR_SECONDS = 365.25 * 86_400
+# The clock is asked for anew each time, durations go on, and files keep the times that they have.
+_FAKETIME = {"FAKETIME": "+0", "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
 
 
 def _mount(*arguments: str | Path) -> None:
@@ -60,16 +63,21 @@ def read_only(folder: Path) -> Iterator[Path]:
 
 
 def start_again_with_faketime() -> bool:
-    """Starts this program again under libfaketime, if it is installed; tells whether it runs under it."""
+    """Starts this program again under libfaketime, if it is installed; tells whether it runs under it.
+
+    It comes as a package of Python's (`pip install libfaketime`) and with the system. Under version 0.9.10, which is
+    Debian 12's, Python cannot sleep (https://github.com/wolfcw/libfaketime/issues/426), so it is not taken.
+    """
     if "libfaketime" in os.environ.get("LD_PRELOAD", ""):
         return True
-    library = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-    if library is None:
-        return False
-    # The clock is asked for anew each time, durations go on, and files keep the times that they have.
-    settings = {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "FAKETIME": "+0"}
-    os.environ |= {"LD_PRELOAD": str(library)} | settings
-    os.execv(sys.executable, sys.orig_argv)
+    package = importlib.util.find_spec("libfaketime")
+    found = [Path(package.origin).parent / "vendor/libfaketime/src"] if package and package.origin else []
+    for folder in [*found, *Path("/usr/lib").glob("*/faketime")]:
+        environment = os.environ | _FAKETIME | {"LD_PRELOAD": str(folder / "libfaketime.so.1")}
+        trial = [sys.executable, "-c", "import time; time.sleep(0.01)"]
+        if not subprocess.run(trial, env=environment, stderr=subprocess.DEVNULL, check=False).returncode:
+            os.execve(sys.executable, sys.orig_argv, environment)
+    return False
 
 
 @contextlib.contextmanager
