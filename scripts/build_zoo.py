@@ -51,7 +51,7 @@ TRAINED = {
     ),
     "bitfit": ("--method bitfit --learning-rate 5e-3", "BitFit: the biases alone"),
     "ln_tuning": ("--method ln_tuning --learning-rate 1e-2", "The weights of the normalisation layers alone"),
-    "full": ("--method full --learning-rate 1e-3", "Full fine-tuning"),
+    "full": ("--method full --learning-rate 3e-4", "Full fine-tuning"),
 }
 # float32: greedy answers then hardly depend on the machine, and `zoo verify --scores` can ask them again elsewhere.
 TASKS = "mini_unseen,mini_memorization"
