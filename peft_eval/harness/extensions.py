@@ -61,10 +61,10 @@ def extend_command(module: ModuleType) -> None:
                 print(f"error: {line}", file=sys.stderr)
             sys.exit(error.exit_code)
         except ValueError as error:
-            line = _line_of_unknown_name(str(error))
-            if line is None:
+            known = _line_of_unknown_name(str(error))
+            if known is None:
                 raise
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {known}", file=sys.stderr)
             sys.exit(PeftEvalError.exit_code)
 
     module.HarnessCLI.execute = execute_and_report
