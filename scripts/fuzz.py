@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ def fuzz(name: str, seconds: int) -> None:
 
     words = sorted({word for word in readers.SOUND[name].decode("latin-1").replace('"', " ").split() if len(word) > 2})
     dictionary = place / "words.txt"
-    quoted = ("".join(sign if sign.isascii() and sign.isalnum() else f"\\x{ord(sign) & 255:02x}" for sign in word) for word in words)
+    quoted = (re.sub("[^0-9A-Za-z]", lambda sign: f"\\x{ord(sign[0]):02x}", word) for word in words)
     dictionary.write_text("".join(f'"{word}"\n' for word in quoted), encoding="ascii")
     options = [
         f"-max_total_time={seconds}",
