@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from peft_eval.report.entry import Entry
 from peft_eval.report.rows import Row
 
 Section = dict[str, Any]
+_SHOWN_PARTS = 2
 
 
 def details_of(row: Row) -> list[dict[str, Section]]:
@@ -70,4 +72,13 @@ def _evaluation(table: Mapping[str, Any]) -> Section:
 
 
 def _known(part: Mapping[str, Any]) -> Section:
-    return {key: value for key, value in part.items() if value not in (None, "", [], {})}
+    return {key: _without_place(value) for key, value in part.items() if value not in (None, "", [], {})}
+
+
+def _without_place(value: Any) -> Any:
+    """Shortens absolute paths to their ends: a page that is passed on does not say where its maker keeps his files."""
+    if isinstance(value, Mapping):
+        return {key: _without_place(one) for key, one in value.items()}
+    if isinstance(value, str) and PurePath(value).is_absolute():
+        return "/".join(["...", *PurePath(value).parts[-_SHOWN_PARTS:]])
+    return value

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from peft_eval.cli.main import cli
+from peft_eval.report.details import details_of
 from peft_eval.report.from_folder import entries_of_runs, runs_below, suites_of_runs
 from peft_eval.report.from_study import entries_of_study, suites_of_study
 from peft_eval.report.plot_data import datasets
@@ -47,6 +48,12 @@ def test_rows_join_seeds_and_keep_what_did_not_end_well(of_study):
     assert {len(row.entries) for row in of_study.rows if row.first.chosen} == {2}
     (ended,) = [row for row in of_study.rows if row.first.status == "diverged"]
     assert (ended.label, ended.scores) == ("adapter", {})
+
+
+def test_details_do_not_say_where_the_store_lies(of_study, study):
+    told = json.dumps([details_of(row) for row in of_study.rows])
+    assert str(study[1]) not in told
+    assert '{"peft": ".../' in told
 
 
 def test_scores_are_lm_evals_averaged_over_seeds(of_study):
