@@ -31,7 +31,7 @@ def main() -> None:
     for name in ("merge", "eval", "zoo add"):
         code, said = finished(started(ROADS[name](place).run, place / name))
         (place / f"{name}.said").write_text(f"{code}\n{said}", encoding="utf-8")
-    for name, path, digest in (("get", "a", None), ("refused", "a", "0" * 64), ("nothing", "b\x01", None)):
+    for name, path, digest in (("get", "/a", None), ("refused", "/a", "0" * 64), ("nothing", "x/a", None)):
         code, said = finished(started(lambda output: get(output, path, digest), place / name))  # noqa: B023
         (place / f"{name}.said").write_text(f"{code}\n{said}", encoding="utf-8")
 
@@ -44,7 +44,7 @@ def get(output: Path, path: str, digest: str | None) -> None:
     _Slow.content, _Slow.seconds = archive(), 0.0
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    url = f"http://user:{IN_THE_ADDRESS}@127.0.0.1:{server.server_port}/{path}?token={IN_THE_ADDRESS}"
+    url = f"http://user:{IN_THE_ADDRESS}@127.0.0.1:{server.server_port}{path}?token={IN_THE_ADDRESS}"
     known = digest or hashlib.sha256(_Slow.content).hexdigest()
     with errors_as_one_line():
         fetch(ArchiveSpec(url, "c" * 40, known, ("tasks",)), output, check=lambda folder: None)
