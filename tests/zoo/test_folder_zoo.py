@@ -169,15 +169,15 @@ def test_a_newer_index_asks_for_an_update(zoo: FolderZoo) -> None:
 
 def test_two_processes_add_at_once(filled: FolderZoo, made: Path) -> None:
     zoo = filled
-    orders = [Addition(str(made), name=f"lora-{number % 3}", probes=False) for number in range(6)]
+    orders = [Addition(str(made), name=f"made-{number % 3}", probes=False) for number in range(6)]
     workers = [multiprocessing.get_context("fork").Process(target=add, args=(order, zoo)) for order in orders]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 6
-    assert set(index_of(zoo)["entries"]) == {"tiny-base", "tiny-lora", "lora-0", "lora-1", "lora-2"}
-    for name in ("lora-0", "lora-1", "lora-2"):
+    assert set(index_of(zoo)["entries"]) == {"tiny-base", "tiny-lora", "made-0", "made-1", "made-2"}
+    for name in ("made-0", "made-1", "made-2"):
         assert open_checkpoint(f"zoo:{name}").kind == "adapter"
 
 

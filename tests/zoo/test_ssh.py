@@ -30,9 +30,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     key, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     key.write_private_key(home / ".ssh" / "id_ed25519")
     key.write_public_key(home / "authorized")
-    loop = asyncio.new_event_loop()
-    listening = loop.run_until_complete(
-        asyncssh.listen(
+    loop = asyncio.new_event_loop()  # in a thread of its own: a browser of other tests has one running in this
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def listen() -> int:
+        listening = await asyncssh.listen(
             "127.0.0.1",
             0,
             server_host_keys=[host_key],
@@ -40,10 +43,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             sftp_factory=lambda connection: asyncssh.SFTPServer(connection, chroot=str(folder)),
             options=asyncssh.SSHServerConnectionOptions(login_timeout=60),
         )
-    )
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    port = listening.sockets[0].getsockname()[1]
+        return int(listening.sockets[0].getsockname()[1])
+
+    port = asyncio.run_coroutine_threadsafe(listen(), loop).result(60)
     known = f"[127.0.0.1]:{port} {host_key.export_public_key().decode()}"
     (home / ".ssh" / "known_hosts").write_text(known)
     yield f"ssh://me@127.0.0.1:{port}/zoo"
