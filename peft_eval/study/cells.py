@@ -52,10 +52,10 @@ class Cell:
     @property
     def _takes_all_tasks(self) -> bool:
         """Whether its number of tasks is that of all there are, so that naming none gives the same examples."""
-        mine = self.inputs["data content"]
-        if self.spec.tasks is None or mine is None:
+        mine, spec = self.inputs["data content"], self.spec
+        if spec.tasks is None or mine is None:
             return False
-        return mine == inputs_of(self.spec.model_copy(update={"tasks": None}))["data content"]
+        return mine == _data_sha256(spec.data, None, spec.instances_per_task, spec.encoding, spec.data_seed)
 
     @property
     def name(self) -> str:
