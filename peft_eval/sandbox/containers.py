@@ -48,7 +48,7 @@ class Container:
         """Returns the command line that starts a runner in a container of that name."""
         memory = str(limits.memory_bytes)
         command = [self._executable, "run", "--rm", "--interactive", "--init", "--name", name]
-        command += ["--network", "none", "--ipc", "private", "--read-only", "--workdir", "/tmp"]
+        command += ["--network", "none", "--ipc", "none", "--read-only", "--workdir", "/tmp"]
         command += ["--tmpfs", f"/tmp:rw,nosuid,nodev,noexec,size={limits.disk_bytes}"]
         command += ["--memory", memory, "--memory-swap", memory, "--cpus", "1"]
         command += ["--pids-limit", str(limits.processes + 2)]  # the engine's init and the runner
@@ -73,7 +73,9 @@ class _OneContainer(Running):
 
     def end(self) -> None:
         """Kills the container; the command that started it then ends by itself."""
-        if self.process.poll() is None:
+        runs = self.process.poll() is None
+        self.close_pipes()  # else the engine waits for a reader of what was printed
+        if runs:
             subprocess.run([self._executable, "kill", self._name], capture_output=True)
         try:
             self.process.wait(timeout=30)
@@ -81,4 +83,3 @@ class _OneContainer(Running):
             self.process.kill()
             self.process.wait()
             subprocess.run([self._executable, "rm", "--force", self._name], capture_output=True)
-        self.close_pipes()

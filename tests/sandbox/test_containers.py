@@ -49,7 +49,7 @@ def test_the_command_line(engine: Path):
     assert command[0] == str(engine / "docker")
     text = " ".join(command[1:-1])
     assert text == (
-        "run --rm --interactive --init --name a-name --network none --ipc private --read-only --workdir /tmp "
+        "run --rm --interactive --init --name a-name --network none --ipc none --read-only --workdir /tmp "
         "--tmpfs /tmp:rw,nosuid,nodev,noexec,size=2000 --memory 1000 --memory-swap 1000 --cpus 1 --pids-limit 32 "
         "--user 65534:65534 --cap-drop ALL --security-opt no-new-privileges --log-driver none "
         "--env HOME=/tmp --env OPENBLAS_NUM_THREADS=1 --entrypoint python3 some/image:1 -I -S -B -X utf8 -c"
