@@ -22,7 +22,7 @@ pytestmark = pytest.mark.vllm
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llama(tmp_path_factory.mktemp("base"))
+    return tiny_llama(tmp_path_factory.mktemp("base"), context=8192)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,11 @@ def run(superni: Path, output: Path, model_args: str):
     )  # fmt: skip
 
 
+def results_of(output: Path):
+    [results] = output.rglob("results_*.json")
+    return json.loads(results.read_text())
+
+
 def test_merged_while_loading_answers_as_the_merged_model_on_disk(
     base: Path, adapter: Path, tiny_superni, tmp_path: Path
 ) -> None:
@@ -51,12 +56,16 @@ def test_merged_while_loading_answers_as_the_merged_model_on_disk(
     merged = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter)).merge_and_unload()
     merged.save_pretrained(str(tmp_path / "merged"))
     tiny_tokenizer(tmp_path / "merged")
-    on_disk = run(tiny_superni.folder, tmp_path / "disk", f"pretrained={tmp_path / 'merged'}")
+    # Room for a quarter of the context at 1 KiB a token: the engine takes what fits, the prompts are far shorter.
+    small_cache = f"pretrained={tmp_path / 'merged'},kv_cache_memory_bytes=2000000"
+    on_disk = run(tiny_superni.folder, tmp_path / "disk", small_cache)
     assert on_disk.returncode == 0, on_disk.stderr
     assert answers(tmp_path / "streamed") == answers(tmp_path / "disk")
+    assert 1000 < results_of(tmp_path / "disk")["max_length"] < 2000
 
-    [results] = (tmp_path / "streamed").rglob("results_*.json")
-    record = json.loads(results.read_text())["config"]["peft_eval"]
+    results = results_of(tmp_path / "streamed")
+    assert results["max_length"] == 8192
+    record = results["config"]["peft_eval"]
     assert record["route"] == "merge"
     assert record["probe"]["verdict"] == "the engine serves base + adapter"
     assert record["probe"]["merge_relative"] <= 1e-5
