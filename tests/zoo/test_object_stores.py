@@ -90,5 +90,5 @@ def test_a_fetch_goes_on(address: str, filled: FolderZoo, tmp_path: Path) -> Non
 
 def test_what_is_not_there(address: str, filled: FolderZoo, tmp_path: Path) -> None:
     list(push([find("zoo:tiny-lora")], address))
-    with pytest.raises(ConfigError, match="unknown zoo name .nobody."):
+    with pytest.raises(ConfigError, match="unknown zoo name 'nobody'"):
         list(pull(address, ["nobody"], FolderZoo(tmp_path / "other")))
