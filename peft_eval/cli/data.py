@@ -22,7 +22,7 @@ def get() -> None:
     """Fetch a data set into the cache or a folder."""
 
 
-@get.command()
+@get.command(short_help="Super-NaturalInstructions (Apache-2.0).")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -92,7 +92,7 @@ def _fetches(name: str, title: str, licence: str, from_archive: bool) -> click.C
     Example:
       peft-eval data get {name}
     """
-    return get.command(name=name, help=text)(fetch_data_set)
+    return get.command(name=name, help=text, short_help=f"{title} ({licence}).")(fetch_data_set)
 
 
 _OUTPUT_HELP = "Folder to make. Default: the user's cache, where suites look by themselves."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from filelock import FileLock, Timeout
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
 from peft_eval.checkpoint.writing import checkpoint_files, disk_full, is_disk_full, scratch_of, whole_or_nothing
 from peft_eval.errors import ConfigError, DataError
+from peft_eval.whole_file import write_whole
 
 FOLDER = ".training"
 _STEP = re.compile(r"step-(\d+)")
@@ -213,15 +213,9 @@ def _is_whole(state: Path) -> bool:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, json.dumps(content, indent=1))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if is_disk_full(error, path.parent):
             raise disk_full(path.parent) from error
         raise

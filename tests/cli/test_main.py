@@ -67,7 +67,10 @@ def test_help_lists_every_command_and_imports_none():
     assert not imported & {f"peft_eval.cli.{name}" for name in main.COMMANDS}
 
 
-@pytest.mark.parametrize("arguments", [("methods",), ("methods", "--json"), ("suites",), ("suites", "--json")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("methods",), ("methods", "--json"), ("suites",), ("suites", "--json"), ("suites", "superni", "--json")],
+)
 def test_listing_is_light(arguments: tuple[str, ...]):
     assert not modules_after(*arguments) & HEAVY
 
