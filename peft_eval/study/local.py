@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from peft_eval.errors import DivergenceError, PeftEvalError
+from peft_eval.checkpoint.writing import is_disk_full
+from peft_eval.errors import CheckpointError, DivergenceError, PeftEvalError
 from peft_eval.study.store import CellFolder, State
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Task = Callable[[dict[str, Any]], None]
 DIVERGED = 3
+NO_SPACE = 4
 READY = ("peft_eval.study.ready",)
 _LOOK_AGAIN_SECONDS = 2.0
 
@@ -111,6 +113,9 @@ class LocalRunner:
         Args:
             folders: the cells.
             changed: is told of every new state.
+
+        Raises:
+            CheckpointError: the disk is full; no cell is to blame, all that are not done are left to be run.
         """
         waiting = deque(folders)
         try:
@@ -175,7 +180,11 @@ class LocalRunner:
             overdue = self.seconds is not None and time.monotonic() - one.began >= self.seconds
             if one.process.sentinel in ended:
                 self._running.remove(one)
-                self._finish(one, _outcome(one), changed)
+                state = _outcome(one)
+                self._finish(one, state, changed)
+                if state.status == "pending":
+                    store = str(one.folder.folder.parent)
+                    raise CheckpointError(state.reason, place=store, remedy="free some, then run the study again")
             elif overdue:
                 self._running.remove(one)
                 _end(one)
@@ -196,6 +205,8 @@ def _outcome(one: _Running) -> State:
     code = one.process.exitcode
     if code == 0:
         return replace(one.before, status="done", reason="")
+    if code == NO_SPACE:
+        return replace(one.before, status="pending", attempts=0, reason="no space left on the disk")
     said = one.folder.last_words()
     if code == DIVERGED:
         return replace(one.before, status="diverged", reason=said)
@@ -223,7 +234,7 @@ def _in_child(
             os.dup2(output, stream)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     os.environ.update(environment)
-    with _exit_codes():
+    with _exit_codes(Path(log).parent):
         _limit_threads(int(environment["OMP_NUM_THREADS"]))
         task(settings)
     sys.stdout.flush()
@@ -248,16 +259,25 @@ def _limit_threads(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def _exit_codes() -> Iterator[None]:
+def _exit_codes(folder: Path) -> Iterator[None]:
     try:
         yield
-    except DivergenceError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(DIVERGED)
-    except PeftEvalError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        os._exit(2)
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+    except BaseException as error:
+        if isinstance(error, PeftEvalError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log's disk may be full as well
+            sys.stderr.flush()
+        os._exit(_exit_code(error, folder))
+
+
+def _exit_code(error: BaseException, folder: Path) -> int:
+    cause: BaseException | None = error
+    while cause is not None:
+        if is_disk_full(cause, folder):
+            return NO_SPACE
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, DivergenceError):
+        return DIVERGED
+    return 2 if isinstance(error, PeftEvalError) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -34,6 +35,16 @@ def sees_device(settings: dict[str, Any]) -> None:
 def slowly(settings: dict[str, Any]) -> None:
     """Takes half a second."""
     time.sleep(0.5)
+    act(settings)
+
+
+def needs_room(settings: dict[str, Any]) -> None:
+    """Fails with a full disk until there is a file `room` beside the cells, as a library reports it."""
+    if not (Path(settings["output"]).parents[1] / "room").exists():
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RuntimeError("not written") from error
     act(settings)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from peft_eval.errors import CheckpointError
 from peft_eval.study.cells import Cell, cells_of
 from peft_eval.study.file import StudyFile
 from peft_eval.study.local import LocalRunner
 from peft_eval.study.store import CellFolder, State
-from tests.study.cell_tasks import act, sees_device
+from tests.study.cell_tasks import act, needs_room, sees_device
 
 STUDY = {
     "name": "seeds",
@@ -56,6 +57,15 @@ def test_each_end_is_its_own(tmp_path):
     assert not [
         one for one in psutil.Process().children(recursive=True) if "time.sleep(600)" in " ".join(one.cmdline())
     ]
+
+
+def test_a_full_disk_is_no_cells_fault(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no space left on the disk .free some, then run the study again"):
+        run(tmp_path, 10, 11, jobs=1, task=needs_room)
+    states = [CellFolder(tmp_path, cell).state() for cell in cells(10, 11)]
+    assert [state.status for state in states] == ["pending", "pending"]
+    (tmp_path / "room").touch()
+    assert {state.status for state in run(tmp_path, 10, 11, task=needs_room).values()} == {"done"}
 
 
 def test_what_is_done_is_not_done_again(tmp_path):
