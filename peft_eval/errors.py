@@ -44,6 +44,10 @@ class CheckpointError(PeftEvalError):
     """A checkpoint that is missing, half-written, damaged or unsafe."""
 
 
+class DiskFullError(CheckpointError):
+    """There is no room for what was to be written."""
+
+
 class DivergenceError(PeftEvalError):
     """A training run whose loss or weights became NaN or infinite."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES, file_sha256
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, FileRecord, Manifest
 from peft_eval.checkpoint.plain_lora import as_plain_lora
-from peft_eval.errors import CheckpointError, DivergenceError
+from peft_eval.errors import CheckpointError, DiskFullError, DivergenceError
 
 if TYPE_CHECKING:
     import torch
@@ -291,11 +291,11 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
     return "PytorchStreamWriter" in str(error) and shutil.disk_usage(_existing(folder)).free < 1 << 20
 
 
-def disk_full(folder: Path, needed_bytes: int | None = None) -> CheckpointError:
+def disk_full(folder: Path, needed_bytes: int | None = None) -> DiskFullError:
     """Builds the error for a disk without room."""
     free = shutil.disk_usage(_existing(folder)).free
     needed = f", {needed_bytes / 1e6:,.0f} MB needed" if needed_bytes else ""
-    return CheckpointError(
+    return DiskFullError(
         f"no space left on the disk: {free / 1e6:,.0f} MB free{needed}",
         place=str(folder),
         remedy="free some, or choose another --output; a run that had begun continues with --resume",

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from peft_eval.checkpoint.writing import is_disk_full
-from peft_eval.errors import CheckpointError, DivergenceError, PeftEvalError
+from peft_eval.errors import DiskFullError, DivergenceError, PeftEvalError
 from peft_eval.study.store import CellFolder, State
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class LocalRunner:
             changed: is told of every new state.
 
         Raises:
-            CheckpointError: the disk is full; no cell is to blame, all that are not done are left to be run.
+            DiskFullError: no cell is to blame, all that are not done are left to be run.
         """
         waiting = deque(folders)
         try:
@@ -184,7 +184,7 @@ class LocalRunner:
                 self._finish(one, state, changed)
                 if state.status == "pending":
                     store = str(one.folder.folder.parent)
-                    raise CheckpointError(state.reason, place=store, remedy="free some, then run the study again")
+                    raise DiskFullError(state.reason, place=store, remedy="free some, then run the study again")
             elif overdue:
                 self._running.remove(one)
                 _end(one)
@@ -275,7 +275,7 @@ def _exit_codes(folder: Path) -> Iterator[None]:
 def _exit_code(error: BaseException, folder: Path) -> int:
     cause: BaseException | None = error
     while cause is not None:
-        if is_disk_full(cause, folder):
+        if isinstance(cause, DiskFullError) or is_disk_full(cause, folder):
             return NO_SPACE
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, DivergenceError):

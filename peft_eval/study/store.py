@@ -12,7 +12,6 @@ STORE/<id>/cell.json      the settings, for people and programs
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from peft_eval import __version__
 from peft_eval.checkpoint.manifest import MANIFEST_NAME
 from peft_eval.errors import DataError
 from peft_eval.study.cells import Cell
+from peft_eval.whole_file import write_whole
 
 Status = Literal["pending", "running", "done", "failed", "diverged", "timed out"]
 STATUSES: tuple[Status, ...] = ("pending", "running", "done", "failed", "diverged", "timed out")
@@ -126,6 +126,4 @@ class CellFolder:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False))

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peft_eval.errors import CheckpointError
+from peft_eval.errors import DiskFullError
 from peft_eval.study.cells import Cell, cells_of
 from peft_eval.study.file import StudyFile
 from peft_eval.study.local import LocalRunner
@@ -60,7 +60,7 @@ def test_each_end_is_its_own(tmp_path):
 
 
 def test_a_full_disk_is_no_cells_fault(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no space left on the disk .free some, then run the study again"):
+    with pytest.raises(DiskFullError, match=r"no space left on the disk .free some, then run the study again"):
         run(tmp_path, 10, 11, jobs=1, task=needs_room)
     states = [CellFolder(tmp_path, cell).state() for cell in cells(10, 11)]
     assert [state.status for state in states] == ["pending", "pending"]
