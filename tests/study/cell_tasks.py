@@ -32,6 +32,18 @@ def sees_device(settings: dict[str, Any]) -> None:
     act(settings)
 
 
+def beside_another(settings: dict[str, Any]) -> None:
+    """Waits, for a minute at most, until another cell is at work too; then writes down which device it was given."""
+    store = Path(settings["output"]).parents[1]
+    (store / f"{settings['seed']}.here").touch()
+    until = time.monotonic() + 60
+    while len(list(store.glob("*.here"))) < 2:
+        if time.monotonic() > until:
+            raise DataError("nobody came", place="device", remedy="share it")
+        time.sleep(0.05)
+    sees_device(settings)
+
+
 def slowly(settings: dict[str, Any]) -> None:
     """Takes half a second."""
     time.sleep(0.5)

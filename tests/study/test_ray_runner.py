@@ -11,7 +11,7 @@ from peft_eval.errors import ConfigError
 from peft_eval.study.local import LocalRunner
 from peft_eval.study.ray_runner import RayRunner, Resources
 from peft_eval.study.store import CellFolder
-from tests.study.cell_tasks import act, slowly
+from tests.study.cell_tasks import act, beside_another, slowly
 from tests.study.test_local import cells
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'peft-eval[ray]')")
@@ -93,6 +93,16 @@ def test_a_node_dies_and_all_cells_finish_none_twice(cluster, tmp_path):
     while sum(node["Alive"] for node in ray.nodes()) > 2 and time.monotonic() < until:
         time.sleep(0.5)  # the head looks at its nodes now and then
     assert sum(node["Alive"] for node in ray.nodes()) == 2
+
+
+def test_two_cells_share_a_gpu(cluster, tmp_path):
+    """Ray counts the GPUs that a node says it has; whether there are any is not looked at."""
+    cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
+    cluster.wait_for_nodes()
+    ours = folders(tmp_path, 40, 41)
+    runner(cluster, task=beside_another, resources=Resources(gpus=0.5)).run(ours, lambda folder, state: None)
+    assert [folder.state().status for folder in ours] == ["done", "done"]
+    assert {folder.log.read_text().splitlines()[0] for folder in ours} == {"device 0"}
 
 
 def test_no_cluster_is_said():
