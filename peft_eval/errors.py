@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+SHOWN_ERRORS = 50
+
 
 class PeftEvalError(Exception):
     """Base of all errors meant for the user.
@@ -85,8 +87,10 @@ class ManyErrors(PeftEvalError):
 
 
 def raise_all(errors: Iterable[PeftEvalError]) -> None:
-    """Raises what was gathered: nothing, the single error itself, or `ManyErrors`."""
+    """Raises what was gathered: nothing, the single error itself, or `ManyErrors`, which counts all beyond fifty."""
     found = list(errors)
+    if len(found) > SHOWN_ERRORS:
+        found[SHOWN_ERRORS:] = [DataError(f"{len(found) - SHOWN_ERRORS:,} more of this kind")]
     if len(found) == 1:
         raise found[0]
     if found:

@@ -61,6 +61,9 @@ def read_examples(folder: Path, task: str) -> list[Example]:
     examples = content.get("examples") if isinstance(content, dict) else None
     if not isinstance(examples, list) or not examples:
         raise DataError("no list of examples in it", place=str(path), remedy=_REMEDY)
+    missing = [key for key in ("input", "target") if not any(isinstance(one, dict) and key in one for one in examples)]
+    if missing:
+        raise DataError(f"no example has {' or '.join(missing)}", place=str(path), remedy=_REMEDY)
     raise_all(
         DataError("no text in input and target", place=f"{path}: examples[{index}]")
         for index, example in enumerate(examples)

@@ -75,7 +75,16 @@ def check_files(folder: Path, expected: Mapping[str, str], place: str) -> None:
 
 def blob_id(path: Path) -> str:
     """Returns git's id of a file: SHA-1 over `blob`, its length, a zero byte and its content."""
-    content = path.read_bytes()
+    return _blob_id(path.read_bytes())
+
+
+def is_file_of_commit(path: Path, sha256: str, blob: str | None) -> bool:
+    """Tells whether a file is what a commit holds, by itself or, for Git LFS, by a pointer with its SHA-256."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {path.stat().st_size}\n"
+    return blob in (blob_id(path), _blob_id(pointer.encode()))
+
+
+def _blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

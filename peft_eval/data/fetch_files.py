@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from peft_eval.data.commit_files import blob_id, files_of_commit
+from peft_eval.data.commit_files import files_of_commit, is_file_of_commit
 from peft_eval.data.download import download, without_secrets
 from peft_eval.data.fetch import RECORD_NAME, Fetched, disk_errors, keep_hashes, kept_hashes, record_of
 from peft_eval.errors import DataError, PeftEvalError, unknown_name
@@ -141,7 +141,7 @@ def _fetch_one(spec: FileSet, file: RemoteFile, parts: Path, known: str | None, 
         part.rename(whole)
     found = _sha256(whole)
     problem = f"its sha256 is {found}, expected was {known}" if known not in (None, found) else None
-    if known is None and blobs and blob_id(whole) != blobs.get(file.source):
+    if known is None and blobs and not is_file_of_commit(whole, found, blobs.get(file.source)):
         problem = f"it is not the file of commit {spec.commit[:12]}"
     if problem:
         whole.unlink()  # resuming from it would only fail again

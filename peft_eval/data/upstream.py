@@ -97,6 +97,7 @@ FILE_SETS = {
                 "secondary_task/validation-00000-of-00001.parquet",
             )
         ),
+        repository=f"{_HUB}/google-research-datasets/tydiqa",
     ),
 }
 

@@ -26,6 +26,7 @@ class Row:
         route: how a checkpoint is served; None for a base or where none could be chosen.
         error: why it cannot be evaluated, None if it can.
         folder: whose weights an engine reads.
+        base_of: the first checkpoint that a base is there for.
     """
 
     reference: str
@@ -33,6 +34,7 @@ class Row:
     route: Route | None = None
     error: PeftEvalError | None = None
     folder: Path | None = None
+    base_of: str | None = None
 
     @property
     def in_vllm(self) -> bool:
@@ -93,7 +95,7 @@ def plan(references: Sequence[str], arguments: Mapping[str, Any], *, model: str,
         base = _base_of(row, arguments)
         if base is not None and base[1] not in seen | listed:
             seen.add(base[1])
-            planned.append(Row(base[0], is_base=True, folder=base[1]))
+            planned.append(Row(base[0], is_base=True, folder=base[1], base_of=row.reference))
         planned.append(row)
     return planned
 

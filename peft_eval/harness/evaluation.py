@@ -1,6 +1,7 @@
 """What lm-eval's `simple_evaluate` and `evaluate` do besides, for every front end of theirs.
 
-- Tasks are loaded before the model, so that missing data or a misspelt option costs no engine start.
+- Tasks are loaded before the model, so that missing data, a misspelt option or no --confirm_run_unsafe_code cost no
+  engine start.
 - A checkpoint trained with a chat template is asked with it. The user's choice wins: `--apply_chat_template`
   as ever, and `--apply_chat_template false` for plain prompts.
 - Tasks that render their prompts themselves (`metadata: {template: verbatim}`) never get a template on top.
@@ -20,6 +21,7 @@ from typing import Any
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.manifest import MANIFEST_NAME, Manifest
 from peft_eval.checkpoint.writing import CHAT_TEMPLATE
+from peft_eval.errors import ConfigError
 from peft_eval.harness.session import current_session
 from peft_eval.harness.shots import tell_shots
 
@@ -156,6 +158,13 @@ def _loaded_first(call: Mapping[str, Any]) -> Any:
         loaded = shared.tasks.load(manager, call, metadata)
     else:
         loaded = manager.load(call["tasks"])
+    unsafe = [name for name, task in _tasks_of(loaded).items() if getattr(task, "UNSAFE_CODE", False)]
+    if unsafe and not call["confirm_run_unsafe_code"]:
+        raise ConfigError(
+            f"{_listed(unsafe)}: programs that the model writes will be run",
+            place="--tasks",
+            remedy="add --confirm_run_unsafe_code",
+        )
 
     def load(names: Any) -> Any:
         del manager.load  # the method of its class again

@@ -33,6 +33,7 @@ from peft_eval.serving.loader import with_route
 LOCK_NAME = ".peft_eval.lock"
 ERRORS_NAME = "errors.log"
 _OF_CHECKPOINTS = ("pretrained", "force_base", "route")
+_OF_TRAINING_DATA = "memorization"
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,12 @@ def _run(row: Row, order: Order) -> dict[str, Any]:
     else:
         names = {"checkpoint": row.reference, "model_args": list(order.model_args)}
     arguments = lm_eval_arguments(
-        model=order.model, tasks=order.tasks, metadata=order.metadata, output=order.output, more=order.more, **names
+        model=order.model,
+        tasks=order.tasks,
+        metadata=[*order.metadata, *_instances_for(row, order)],
+        output=order.output,
+        more=order.more,
+        **names,
     )
     before = set(order.output.rglob("results_*.json"))
     run_quietly(arguments)
@@ -219,6 +225,13 @@ def _run(row: Row, order: Order) -> dict[str, Any]:
         except CheckpointError:
             newest.unlink()  # cut off: lm-eval warns of a full disk, and goes on
     raise PeftEvalError("lm-eval wrote no results", place=str(order.output), remedy="see its log; is the disk full?")
+
+
+def _instances_for(row: Row, order: Order) -> list[str]:
+    """Returns which checkpoint's training data a base is asked about, where suites are about training data."""
+    asked = any(task.strip().startswith(_OF_TRAINING_DATA) for task in order.tasks.split(","))
+    told = any(one.startswith(("memorization_of=", "train_data=")) for one in order.metadata)
+    return [f"memorization_of={row.base_of}"] if row.base_of and asked and not told else []
 
 
 def run_quietly(arguments: Sequence[str]) -> None:

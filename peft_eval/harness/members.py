@@ -1,16 +1,18 @@
 """One member of a suite by its name in the results: `--tasks tulu_tydiqa_gp::finnish`.
 
 Some groups make their members when they are loaded, from a list in their YAML (`task: !function ...`), and lm-eval
-knows such members by no name of their own. Here `GROUP::MEMBER`, with further `::` for groups within, is looked up in
-that list.
+knows such members by no name of their own. Here `GROUP::MEMBER` is looked up in that list, and in the groups within it;
+where a name stands there more than once, `GROUP::GROUP::MEMBER` tells which.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
-from peft_eval.errors import unknown_name
+from peft_eval.errors import ConfigError, unknown_name
 
 _WITHIN = "::"
 
@@ -29,20 +31,21 @@ def find_members(manager_class: Any) -> None:
         narrowed = _narrowed(self, spec)
         if narrowed is None:
             return load_spec(self, spec)
-        group = self._factory._build_group(spec.split(_WITHIN)[0], narrowed, None, self.task_index)
+        config, name = narrowed
+        group = self._factory._build_group(spec.split(_WITHIN)[0], config, None, self.task_index)
         inner = {one.name: one for one in group.get_all_groups()} | {
             one.task_name: one for one in group.get_all_tasks()
         }
-        return inner[spec]
+        return inner[name]
 
     manager_class.match_tasks, manager_class._load_spec = match_with_members, load_with_members
 
 
-def _narrowed(manager: Any, spec: Any) -> dict[str, Any] | None:
-    """Returns a group's YAML with the members on the way to the one asked for; None for every other name.
+def _narrowed(manager: Any, spec: Any) -> tuple[dict[str, Any], str] | None:
+    """Returns a group's YAML with the members on the way to the one asked for, and its whole name; else None.
 
     Raises:
-        ConfigError: the group has no such member.
+        ConfigError: the group has no such member, or several.
     """
     if not isinstance(spec, str) or _WITHIN not in spec or spec in manager.task_index:
         return None
@@ -51,14 +54,36 @@ def _narrowed(manager: Any, spec: Any) -> dict[str, Any] | None:
     if entry is None or head not in manager.all_groups:
         return None
     whole = manager._factory._load_full_config(entry, None)
-    return {**whole, "task": _on_the_way(whole.get("task"), path, head)}
+    path = _whole_path(list(_paths(whole.get("task"))), path, head)
+    return {**whole, "task": _on_the_way(whole.get("task"), path)}, _WITHIN.join([head, *path])
 
 
-def _on_the_way(members: Any, path: list[str], place: str) -> list[dict[str, Any]]:
-    named = {one.get("group") or one.get("task"): one for one in members or [] if isinstance(one, dict)}
-    if path[0] not in named:
-        raise unknown_name(f"member of {place}", path[0], [str(name) for name in named], place="--tasks")
-    member = named[path[0]]
-    if len(path) == 1:
-        return [member]
-    return [{**member, "task": _on_the_way(member.get("task"), path[1:], f"{place}{_WITHIN}{path[0]}")}]
+def _whole_path(known: list[list[str]], path: list[str], head: str) -> list[str]:
+    """Returns the way to a member; one that is unique below the group needs no groups between."""
+    found = [path] if path in known else [one for one in known if one[-len(path) :] == path]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(_WITHIN.join([head, *one]) for one in found)
+        raise ConfigError(f"{_WITHIN.join([head, *path])} may be {several}", place="--tasks", remedy="name one of them")
+    above = path[:-1] if path[:-1] in known else []
+    below = [one for one in known if one[: len(above)] == above and len(one) > len(above)]
+    names = {one[-1] for one in below}
+    if not difflib.get_close_matches(path[-1], names, cutoff=0.6):
+        names = {one[len(above)] for one in below}
+    place = _WITHIN.join([head, *above])
+    raise unknown_name(f"member of {place}", _WITHIN.join(path[len(above) :]), names, place="--tasks")
+
+
+def _paths(members: Any) -> Iterator[list[str]]:
+    for one in members or []:
+        if isinstance(one, dict):
+            name = str(one.get("group") or one.get("task"))
+            yield [name]
+            if one.get("group"):
+                yield from ([name, *rest] for rest in _paths(one.get("task")))
+
+
+def _on_the_way(members: Any, path: list[str]) -> list[dict[str, Any]]:
+    member = next(one for one in members if isinstance(one, dict) and path[0] in (one.get("group"), one.get("task")))
+    return [member if len(path) == 1 else {**member, "task": _on_the_way(member.get("task"), path[1:])}]

@@ -155,21 +155,27 @@ def test_a_file_of_unknown_hash_is_held_against_the_commit(server: Server, spec:
     repository = tmp_path / "upstream"
     repository.mkdir()
     (repository / "b.txt").write_bytes(b"text")
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(b'large')}\nsize 5\n"
+    (repository / "large.bin").write_text(pointer)  # what git itself keeps of a file in LFS
+    server.content["/base/large.bin"] = b"large"
     run = ["git", "-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "-C", str(repository)]
     for arguments in (
         ["init", "-q"],
         ["config", "uploadpack.allowFilter", "true"],
         ["config", "uploadpack.allowAnySHA1InWant", "true"],
-        ["add", "b.txt"],
+        ["add", "b.txt", "large.bin"],
         ["commit", "-q", "-m", "one"],
     ):
         subprocess.run([*run, *arguments], check=True)
     commit = subprocess.run([*run, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    pinned = FileSet(server.url, commit, (RemoteFile("b.txt", "b.txt"),), repository=repository.as_uri())
+    files = (RemoteFile("b.txt", "b.txt"), RemoteFile("large.bin", "large.bin"))
+    pinned = FileSet(server.url, commit, files, repository=repository.as_uri())
     assert fetch_files(pinned, tmp_path / "data", check=lambda folder: None)[1]
-    server.content["/base/b.txt"] = b"changed"
-    with pytest.raises(DataError, match=f"it is not the file of commit {commit[:12]}"):
-        fetch_files(pinned, tmp_path / "other", check=lambda folder: None)
+    for name, before in (("large.bin", b"large"), ("b.txt", b"text")):
+        server.content[f"/base/{name}"] = b"other"
+        with pytest.raises(DataError, match=f"{name}: it is not the file of commit {commit[:12]}"):
+            fetch_files(pinned, tmp_path / f"other-{name}", check=lambda folder: None)
+        server.content[f"/base/{name}"] = before
 
 
 def test_content_that_fails_the_check_is_not_kept(server: Server, spec: FileSet, tmp_path: Path):

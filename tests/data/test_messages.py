@@ -86,7 +86,7 @@ def test_all_broken_rows_are_named_by_file_and_line(written):
 
 
 def test_many_broken_rows_are_counted(written):
-    with pytest.raises(ManyErrors, match="1,950 more rows are broken"):
+    with pytest.raises(ManyErrors, match="1,950 more of this kind"):
         MessagesSource().load(written(["{}"] * 2_000), Selection())
 
 

@@ -100,6 +100,9 @@ def test_bbh(tmp_path: Path):
     (folder / "bbh" / "snarks.json").write_text(json.dumps({"examples": [{"input": "a", "target": "b"}, {"input": 1}]}))
     with pytest.raises(DataError, match=r"examples\[1\]: no text in input and target"):
         bbh.read_examples(folder, "snarks")
+    (folder / "bbh" / "snarks.json").write_text(json.dumps({"examples": [{"input": "a", "label": "b"}] * 60}))
+    with pytest.raises(DataError, match="no example has target"):
+        bbh.read_examples(folder, "snarks")
     (folder / "cot-prompts" / "snarks.txt").write_text("no canary\nbut text\nhere")
     with pytest.raises(DataError, match="its second line is not one of dashes"):
         bbh.read_prompt(folder, "snarks")

@@ -59,12 +59,22 @@ def test_a_member_is_the_one_of_its_group(manager: TaskManager, name: str, tasks
     [
         ("tulu_bbh_cot::navigat", "unknown member of tulu_bbh_cot 'navigat'.*did you mean navigate"),
         ("tulu_tydiqa_gp::thai", "unknown member of tulu_tydiqa_gp 'thai'.*swahili"),
+        ("tulu_mmlu_0shot::astronmy", "unknown member of tulu_mmlu_0shot 'astronmy'.*did you mean astronomy"),
+        (
+            ("tulu_mmlu_0shot::x", "member of tulu_mmlu_0shot 'x' .known: humanities, other, social_sciences, stem"),
+            "unknown member of tulu_mmlu_0shot 'x' .known: humanities, other, social_sciences, stem",
+        ),
         ("tulu_mmlu_0shot::stem::maths", "unknown member of tulu_mmlu_0shot::stem 'maths'.*did you mean math"),
     ],
 )
 def test_an_unknown_member_has_near_ones(manager: TaskManager, name: str, said: str):
     with pytest.raises(ConfigError, match=said):
         manager.match_tasks([name])
+
+
+def test_a_subject_needs_no_categories(manager: TaskManager):
+    assert manager.match_tasks(["tulu_mmlu_5shot::astronomy"]) == ["tulu_mmlu_5shot::astronomy"]
+    assert list(manager.load(["tulu_mmlu_5shot::astronomy"])["tasks"]) == [f"{PHYSICS}::astronomy"]
 
 
 def test_names_of_others_are_left_to_lm_eval(manager: TaskManager):

@@ -204,6 +204,22 @@ def test_without_a_manifest_the_data_have_to_be_named(overfitted: Path, stranger
         seen_data({**named, "train_data": "minni"})
 
 
+def test_a_bases_row_is_asked_what_its_checkpoint_was_trained_on(overfitted: Path, base: Path, tmp_path: Path):
+    from peft_eval.harness.many import Order, evaluate_many
+
+    rows = evaluate_many(
+        Order([str(overfitted)], "memorization_recall", tmp_path, model="hf", more=["--limit", "4", "--device", "cpu"]),
+        say=lambda line: None,
+    )
+    assert [row.row.is_base for row in rows] == [True, False] and [row.error for row in rows] == [None, None]
+    asked = [
+        [json.loads(line)["doc_hash"] for line in path.read_text().splitlines()]
+        for name in (base.name, overfitted.name)
+        for path in tmp_path.glob(f"*__{name}/samples_memorization_recall_*.jsonl")
+    ]
+    assert len(asked) == 2 and len(asked[0]) == 4 and asked[0] == asked[1]
+
+
 def test_what_cannot_be_is_refused(overfitted: Path, base: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="it is not said what was trained on"):
         seen_data({"pretrained": str(base)})

@@ -20,6 +20,7 @@ from peft_eval.harness.baselines import CopyInput
 from peft_eval.harness.saved_answers import read_answers
 from peft_eval.sandbox import choose_backend, run_programs
 from peft_eval.sandbox.backend import Backend
+from tests.harness.test_hf_road import lm_eval
 
 FUNCTIONS = {"add": "a + b", "subtract": "a - b", "multiply": "a * b"}
 PASS1, PASS10, CHAT = "tulu_codex_pass1", "tulu_codex_pass10", "tulu_codex_pass1_chat"
@@ -202,6 +203,16 @@ def test_lm_evals_own_gate_stays(run):
     with pytest.raises(ValueError, match="marked as unsafe"):
         run(model, confirm_run_unsafe_code=False)
     assert not model.prompts
+
+
+def test_the_gate_is_one_line_before_a_model_is_loaded(tmp_path: Path):
+    rows = [problem(number, *named) for number, named in enumerate(FUNCTIONS.items())]
+    (tmp_path / "HumanEval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--tasks", "tulu_codex_pass1", "--metadata", f"human_eval={tmp_path}"]
+    done = lm_eval("--model", "hf", "--model_args", f"pretrained={tmp_path / 'nobody'}", *words)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.endswith("programs that the model writes will be run (add --confirm_run_unsafe_code)")
 
 
 @pytest.fixture

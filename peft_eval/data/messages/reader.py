@@ -19,7 +19,6 @@ from peft_eval.errors import DataError, PeftEvalError, raise_all
 from peft_eval.plain_files import MOST_DATA_BYTES, lines_of, read_bounded, refuse_crowd, shown
 
 READERS = ("jsonl", "json", "parquet")
-SHOWN_ERRORS = 50
 
 
 def read_conversations(location: str) -> tuple[str, list[Example]]:
@@ -49,9 +48,6 @@ def read_conversations(location: str) -> tuple[str, list[Example]]:
             examples.append(found)
         else:
             errors.append(DataError(found, place=place))
-    if len(errors) > SHOWN_ERRORS:
-        rest = len(errors) - SHOWN_ERRORS
-        errors[SHOWN_ERRORS:] = [DataError(f"{rest:,} more rows are broken", place=resolved)]
     raise_all(errors)
     if not examples:
         raise DataError("there is no row", place=resolved)
