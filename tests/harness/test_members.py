@@ -60,10 +60,7 @@ def test_a_member_is_the_one_of_its_group(manager: TaskManager, name: str, tasks
         ("tulu_bbh_cot::navigat", "unknown member of tulu_bbh_cot 'navigat'.*did you mean navigate"),
         ("tulu_tydiqa_gp::thai", "unknown member of tulu_tydiqa_gp 'thai'.*swahili"),
         ("tulu_mmlu_0shot::astronmy", "unknown member of tulu_mmlu_0shot 'astronmy'.*did you mean astronomy"),
-        (
-            ("tulu_mmlu_0shot::x", "member of tulu_mmlu_0shot 'x' .known: humanities, other, social_sciences, stem"),
-            "unknown member of tulu_mmlu_0shot 'x' .known: humanities, other, social_sciences, stem",
-        ),
+        ("tulu_mmlu_0shot::x", "unknown member of tulu_mmlu_0shot 'x'.*humanities.*social_sciences.*stem"),
         ("tulu_mmlu_0shot::stem::maths", "unknown member of tulu_mmlu_0shot::stem 'maths'.*did you mean math"),
     ],
 )
