@@ -34,7 +34,9 @@ _FAILED = 1
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Arguments of the tasks, e.g. superni=DIR.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for results and samples.")
 @click.option(
-    "--answers", type=click.Path(path_type=Path), help="File of stored answers. Default: answers.sqlite in --output."
+    "--answers",
+    type=click.Path(path_type=Path),
+    help="File of stored answers, with --model vllm. Default: answers.sqlite in --output.",
 )
 @click.option("--no-answers", is_flag=True, help="Ask every question, and keep no answers.")
 @click.argument("lm_eval_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -68,6 +70,8 @@ def command(
     """
     if answers is not None and no_answers:
         raise click.UsageError("--answers and --no-answers exclude each other", ctx)
+    if answers is not None and model != "vllm":
+        raise click.UsageError(f"--answers: with --model {model} none are kept, with vllm they are", ctx)
     from peft_eval.harness.checkpoint_list import expand
 
     references = expand(checkpoints)

@@ -94,7 +94,7 @@ def _of_study(source: Path, store: Path, scale: str | None, insist: bool, sample
         entries_of_study(study),
         suites_of_study(study),
         title=study.file.title or study.file.name,
-        source=f"{source}{f', scale {scale}' if scale else ''}",
+        source=f"{source.name}{f', scale {scale}' if scale else ''}",
         claims=claims_of_study(study),
         most_samples=samples,
         progress=progress,

@@ -12,7 +12,17 @@ import click
 from peft_eval.cli.listing import print_json, print_table
 from peft_eval.cli.study_budget import command as budget
 from peft_eval.cli.study_claims import command as claims
-from peft_eval.cli.study_common import FILE, INSIST, JSON, SCALE, STORE, open_study, score_columns_of, shown
+from peft_eval.cli.study_common import (
+    FILE,
+    INSIST,
+    JSON,
+    SCALE,
+    STORE,
+    check_suites,
+    open_study,
+    score_columns_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     from peft_eval.study.cells import Cell
@@ -58,6 +68,7 @@ def plan(file: Path, store: Path, scale: str | None, insist: bool, measure: bool
     from peft_eval.study.cost import estimate, to_measure
 
     study = open_study(file, store, scale, insist)
+    check_suites(study)
     cells = study.cells()
     trials = [study.folder_of(cell) for cell in to_measure(cells)]
     if measure:
@@ -121,6 +132,7 @@ def run(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     study = open_study(file, store, scale, insist)
+    check_suites(study)
     if dry_run:
         left = [study.folder_of(cell) for cell in study.cells()]
         _print_cells([folder for folder in left if folder.state().status != "done"][:limit])

@@ -31,6 +31,19 @@ def open_study(file: Path, store: Path, scale: str | None, insist: bool) -> Stud
     return Study(read_study(file, scale), store.expanduser(), most=None if insist else MOST_CELLS)
 
 
+def check_suites(study: Study) -> None:
+    """Checks that every suite that a study names is there, before anything is trained.
+
+    Raises:
+        ConfigError: one is not; near matches are listed.
+    """
+    from peft_eval.harness.suites import check_tasks
+    from peft_eval.plugins import suites
+
+    asked, rule = study.file.evaluate, study.file.choose
+    check_tasks([*asked.suites, *asked.curve, *([rule.by] if rule else [])], suites())
+
+
 def score_columns_of(study: Study) -> list[tuple[str, str]]:
     """Returns suite and metric of every score that the study's runs have."""
     from peft_eval.harness.score_table import score_columns

@@ -15,14 +15,15 @@ A group whose members are made by a `!function` also tells how many `tasks` they
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from peft_eval.errors import DataError, PeftEvalError, raise_all
+from peft_eval.errors import DataError, PeftEvalError, raise_all, unknown_name
 
 UNKNOWN = "unknown"
 
@@ -78,6 +79,30 @@ def read_suites(folders: Mapping[str, Path]) -> list[Suite]:
         found += [_suite(name, Path(folder), group, groups) for group in sorted(groups)]
     raise_all(errors)
     return found
+
+
+def check_tasks(names: Iterable[str], folders: Mapping[str, Path]) -> None:
+    """Checks that lm-eval will find suites or tasks; its own are only looked up where a name is none of ours.
+
+    Args:
+        names: as `lm_eval --tasks` takes them.
+        folders: the suites' folders by name, as `peft_eval.plugins.suites` returns them.
+
+    Raises:
+        ConfigError: there is no such suite or task; near matches are listed.
+    """
+    ours = {suite.name for suite in read_suites(folders)}
+    others = [name for name in names if name not in ours]
+    if others:
+        from lm_eval.tasks import TaskManager
+
+        from peft_eval.harness.extensions import extend_all
+
+        extend_all()
+        manager = TaskManager()
+        for name in others:
+            if not manager.match_tasks([name]):
+                raise unknown_name("suite", name, ours if get_close_matches(name, ours) else manager.all_tasks)
 
 
 def _groups_of(path: Path) -> dict[str, dict[str, Any]]:

@@ -62,7 +62,7 @@ def _entry(
         seed=cell.spec.seed,
         status=state.status,
         reason=state.reason,
-        log=folder.log if folder.log.is_file() else None,
+        log=folder.log.relative_to(folder.folder.parent) if folder.log.is_file() else None,
         chosen=None if chosen is None else _without_seed(cell) in chosen,
         settings={"cell": cell.id, **cell.spec.flat()},
         manifest=Manifest.read(folder.checkpoint) if folder.trained else None,

@@ -18,7 +18,7 @@ class Sensitivity:
     Attributes:
         setting: the label with its other coordinates.
         base: the base model.
-        rates: how many were tried.
+        rates: how many have a score, or failed.
         best_rate: the one with the best score; what the study's rule chose, where it decided.
         best: the score there.
         beside: the mean score at the next lower and the next higher rate; None where both have none.
@@ -37,7 +37,7 @@ class Sensitivity:
 
 
 def sensitivities(rows: Iterable[Row], column: Column, *, higher_is_better: bool) -> list[Sensitivity]:
-    """Returns a line for each setting that was trained at more than one learning rate and has a score."""
+    """Returns a line for each setting with a score of which more than one learning rate was asked, or failed."""
     groups: dict[tuple[str, str], dict[float, Row]] = {}
     for row in rows:
         if (rate := rate_of(row)) is not None:
@@ -46,18 +46,18 @@ def sensitivities(rows: Iterable[Row], column: Column, *, higher_is_better: bool
     for (setting, base), by_rate in groups.items():
         rates = sorted(by_rate)
         scores = {rate: by_rate[rate].scores[column].value for rate in rates if column in by_rate[rate].scores}
-        if len(rates) < 2 or not scores:
+        ended = sum(by_rate[rate].first.status in ENDED for rate in rates)
+        if not scores or len(scores) + ended < 2:
             continue
         ordered = sorted(scores, key=lambda rate: scores[rate], reverse=higher_is_better)
         best = next((rate for rate in scores if by_rate[rate].first.chosen), ordered[0])
         at = rates.index(best)
         beside = [scores[rate] for rate in [*rates[max(0, at - 1) : at], *rates[at + 1 : at + 2]] if rate in scores]
-        ended = sum(by_rate[rate].first.status in ENDED for rate in rates)
         found.append(
             Sensitivity(
                 setting=setting,
                 base=base,
-                rates=len(rates),
+                rates=len(scores) + ended,
                 best_rate=best,
                 best=scores[best],
                 beside=mean(beside) if beside else None,

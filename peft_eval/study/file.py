@@ -133,7 +133,13 @@ def read_study(path: Path, scale: str | None = None) -> StudyFile:
     """
     content = read_toml(path)
     scales = content.pop("scales", {})
+    for name, settings in scales.items():
+        for key in settings:
+            if key not in StudyFile.model_fields:
+                raise unknown_name("key", key, StudyFile.model_fields, place=f"{path}: scales.{name}")
     if scale is not None:
+        if not scales:
+            raise ConfigError("the file has no [scales]", place=f"--scale {scale}", remedy="leave it out")
         if scale not in scales:
             raise unknown_name("scale", scale, scales, place="--scale")
         content = _overlaid(content, scales[scale])

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from peft_eval.cli.study_common import check_suites
 from peft_eval.errors import ConfigError, ManyErrors
 from peft_eval.study.cells import cells_of
 from peft_eval.study.choosing import choose, repeated
 from peft_eval.study.file import Choose, StudyFile, read_study
+from peft_eval.study.study import Study
 
 STUDY = """
 name = "rank"
@@ -86,6 +88,10 @@ def test_a_scale_puts_its_settings_in_place(file):
     cells = cells_of(read_study(file, "smoke"))
     assert len(cells) == 5 and {cell.spec.max_steps for cell in cells} == {3}
     assert said(read_study, file, "smok") == "--scale: unknown scale 'smok' (did you mean smoke?)"
+    file.write_text(STUDY.replace("[scales.smoke.train]", "[scales.smoke.trian]"))
+    assert said(read_study, file) == f"{file}: scales.smoke: unknown key 'trian' (did you mean train?)"
+    file.write_text(STUDY.partition("[scales")[0])
+    assert said(read_study, file, "smoke") == "--scale smoke: the file has no [scales] (leave it out)"
 
 
 def test_equal_runs_of_other_studies_are_the_same_cell():
@@ -198,3 +204,9 @@ def test_the_shipped_studies_have_cells_at_every_scale(path, scale):
     assert {cell.label for cell in cells} == set(paper.methods)
     assert {cell.spec.base for cell in cells} == {"zoo:base"}
     assert all(len({cell.spec.seed for cell in cells if cell.label == label}) >= 1 for label in small.methods)
+
+
+def test_a_misspelt_suite_is_refused_before_anything_is_trained():
+    for change in ({"suites": ["mini_unsen"]}, {"suites": ["mini_unseen"], "curve": ["mini_unsen"]}):
+        asked = Study(study(evaluate=change), Path("nowhere"))
+        assert said(check_suites, asked).startswith("unknown suite 'mini_unsen' (did you mean mini_unseen")
