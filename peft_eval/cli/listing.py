@@ -1,8 +1,9 @@
-"""Printing rows: a table for people, JSON for programs."""
+"""Printing rows: a table for people, JSON for programs; no escape sequence in them reaches the terminal."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +13,21 @@ import click
 WIDTH_WHEN_PIPED = 160
 # Laying out a table that fits the terminal takes rich a millisecond a row.
 _LONG_TABLE = 200
+_NOT_PLAIN = re.compile(r"[^\n\x20-\x7e]")
+
+
+def printable(text: str) -> str:
+    """Returns text that a stranger may have written with its control signs spelt out: `\\x1b` for an escape."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def print_json(rows: Any) -> None:
     """Prints anything JSON can hold, keys in the order given."""
-    click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    # JSON itself spells out the control signs of ASCII, not those above it, which some terminals obey as well.
+    text = json.dumps(rows, indent=1, ensure_ascii=False)
+    click.echo(_NOT_PLAIN.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -27,6 +38,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
         rows: one text a column.
         right: headings of the columns to align to the right.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     if len(rows) > _LONG_TABLE:
         click.echo("\n".join(_lines(columns, rows, right)))
         return

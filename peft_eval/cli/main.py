@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from peft_eval import __version__
+from peft_eval.cli.listing import printable
 from peft_eval.errors import ManyErrors, PeftEvalError, unknown_name
 
 COMMANDS = {
@@ -110,9 +111,7 @@ def errors_as_one_line() -> Iterator[None]:
 
 def _leave(lines: list[str], code: int) -> NoReturn:
     for line in lines:
-        # What a stranger's file says may stand in it: no escape sequence of it reaches the terminal.
-        printable = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
-        click.echo(f"error: {printable}", err=True)
+        click.echo(f"error: {printable(line)}", err=True)  # what a stranger's file says may stand in it
     sys.exit(code)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peft_eval.checkpoint import zoo_index
-from peft_eval.cli.listing import print_json, print_table
+from peft_eval.cli.listing import print_json, print_table, printable
 
 if TYPE_CHECKING:
     from peft_eval.zoo.folder_zoo import FolderZoo
@@ -109,8 +109,8 @@ def show(name: str, where: str | None, as_json: bool) -> None:
         )
         return
     for label, value in _facts(record.about.model_dump() if record else {}):
-        click.echo(f"{label:<16} {value}")
-    click.echo(f"{'folder':<16} {folder or where}")
+        _say(f"{label:<16} {value}")
+    _say(f"{'folder':<16} {folder or where}")
     rows = [
         [version, row.get("added", ""), ", ".join(tag for tag, one in entry.get("tags", {}).items() if one == version)]
         for version, row in entry["versions"].items()
@@ -158,11 +158,11 @@ def add(source: str, folder: Path | None, sign_key: Path | None, made_by: str | 
 
         sign = functools.partial(sign_with, key=sign_key)
     added = add(Addition(source, command=made_by, sign=sign, **given), _zoo(folder))
-    click.echo(f"{added.place.pinned}: {'added' if added.is_new else 'already there'}, {added.place.folder}")
+    _say(f"{added.place.pinned}: {'added' if added.is_new else 'already there'}, {added.place.folder}")
     if added.left_out:
-        click.echo(f"left out: {', '.join(added.left_out)}")
+        _say(f"left out: {', '.join(added.left_out)}")
     if added.is_new and added.record.about.unknown:
-        click.echo(f"unknown: {', '.join(added.record.about.unknown)}")
+        _say(f"unknown: {', '.join(added.record.about.unknown)}")
 
 
 @command.command()
@@ -205,7 +205,7 @@ def verify(
     for check in verify(_place(name, folder), questions=questions if scores else 0, seed=seed, public_key=public_key):
         found.append(check)
         if not as_json:
-            click.echo(f"{check.state:<5}{check.name:<12}{check.found}{f' ({check.remedy})' if check.remedy else ''}")
+            _say(f"{check.state:<5}{check.name:<12}{check.found}{f' ({check.remedy})' if check.remedy else ''}")
     if as_json:
         print_json([asdict(check) for check in found])
     ctx.exit(_FAILED if any(check.state == "bad" for check in found) else 0)
@@ -223,7 +223,7 @@ def remove(name: str, folder: Path | None) -> None:
     """
     gone = _zoo(folder).remove(*zoo_index.split_name(name))
     for version in gone:
-        click.echo(f"removed {zoo_index.split_name(name)[0]}@{version}")
+        _say(f"removed {zoo_index.split_name(name)[0]}@{version}")
 
 
 @command.command()
@@ -244,7 +244,7 @@ def pull(source: str, names: tuple[str, ...], folder: Path | None) -> None:
     from peft_eval.zoo.transfer import pull
 
     for place, is_new in pull(source, names, _zoo(folder)):
-        click.echo(f"{place.pinned}: {'fetched' if is_new else 'already there'}, {place.folder}")
+        _say(f"{place.pinned}: {'fetched' if is_new else 'already there'}, {place.folder}")
 
 
 @command.command()
@@ -266,7 +266,11 @@ def push(names: tuple[str, ...], target: str, private: bool, folder: Path | None
     from peft_eval.zoo.transfer import push
 
     for line in push([_place(name, folder) for name in names], target, private=private):
-        click.echo(line)
+        _say(line)
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line))
 
 
 def _zoo(folder: Path | None) -> FolderZoo:

@@ -77,7 +77,8 @@ def card(record: VersionRecord, manifest: Manifest | None, scores: Scores | None
 
 def _plain(value: Any) -> str:
     """Returns a value as text that stays in its line and its cell."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+    text = "".join(sign for sign in " ".join(str(value).split()) if sign.isprintable())
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _metadata(record: VersionRecord, scores: Scores | None) -> str:

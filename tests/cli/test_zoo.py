@@ -83,3 +83,27 @@ def test_errors_are_one_line(adapter: Path) -> None:
     for words in (["add", adapter, "--name", "../x"], ["pull", "/nowhere", "x"], ["push", "no-such", "/tmp/x"]):
         result = zoo_command(*words)
         assert result.exit_code == 2 and result.output.startswith("error: ") and result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("count", [1, 300], ids=["table", "lines"])
+def test_a_strangers_escape_sequences_do_not_reach_the_terminal(count: int, tmp_path: Path) -> None:
+    row = {"folder": "x", "kind": "adapter", "method": "lo\x1b[31mra", "licence": "\x9b2Jmit", "bytes": 1, "added": ""}
+    entry = {"latest": "0" * 12, "tags": {}, "versions": {"0" * 12: row}}
+    index = {"format_version": 1, "entries": {f"name{number}": entry for number in range(count)}}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    table = zoo_command("list", "--zoo", tmp_path).output
+    assert r"lo\x1b[31mra" in table and r"\x9b2Jmit" in table
+    listed = zoo_command("list", "--zoo", tmp_path, "--json").output
+    assert json.loads(listed)[0]["licence"] == "\x9b2Jmit"
+    assert not set("\x1b\x9b") & set(table + listed)
+
+
+def test_nor_those_of_a_checkpoint_that_is_shown_and_added(adapter: Path, zoo: Path) -> None:
+    given = ("--no-probe", "--licence", "\x1b[2Jmit", "--summary", "a\x9b2J trial")
+    (adapter / "le\x1bft.bin").touch()
+    added = zoo_command("add", adapter, *given).output
+    (adapter / "le\x1bft.bin").unlink()
+    shown = zoo_command("show", "mine").output
+    [card] = zoo.glob("mine/*/README.md")
+    assert r"left out: le\x1bft.bin" in added and r"\x1b[2Jmit" in shown and r"a\x9b2J trial" in shown
+    assert not set("\x1b\x9b") & set(added + shown + card.read_text())
