@@ -16,6 +16,7 @@ from peft_eval.checkpoint.zoo_index import (
 )
 from peft_eval.data.download import download, without_secrets
 from peft_eval.errors import CheckpointError, ConfigError, DataError, PeftEvalError, unknown_name
+from peft_eval.zoo.http_read import read_over_http
 from peft_eval.zoo.records import RECORD_NAME, VersionRecord, parse_record
 
 HUB = "hf:"
@@ -76,8 +77,13 @@ class Remote:
         try:
             if self.is_folder:
                 return self._local(path).read_bytes()
-            with self._system.open(self._at(path), "rb") as file:
-                content = bytes(file.read(_MOST_BYTES + 1))
+            if self.protocol in _READ_ONLY:
+                content = read_over_http(f"{self.address}/{path}", most_bytes=_MOST_BYTES)
+                if content is None:
+                    return None
+            else:
+                with self._system.open(self._at(path), "rb") as file:
+                    content = bytes(file.read(_MOST_BYTES + 1))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PeftEvalError:

@@ -9,8 +9,9 @@ import http.server
 import json
 import re
 import shutil
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from peft_eval.checkpoint.reading import open_checkpoint
 from peft_eval.checkpoint.zoo_index import find, forget_lookups, user_zoo
 from peft_eval.errors import CheckpointError, ConfigError
+from peft_eval.zoo import http_read
 from peft_eval.zoo.folder_zoo import FolderZoo
 from peft_eval.zoo.remote import Remote, described_elsewhere, entries_of
 from peft_eval.zoo.transfer import pull, push
@@ -138,6 +140,7 @@ def test_the_shipped_zoo_is_pulled_from_by_nobody_who_has_it(zoo: FolderZoo, tmp
 
 class _Server(http.server.ThreadingHTTPServer):
     breaks_after: int | None = None
+    statuses: Sequence[int] = ()
     asked: list[tuple[str, str | None]]
 
 
@@ -147,6 +150,10 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         path = Path(self.translate_path(self.path))
         self.server.asked.append((path.name, self.headers.get("Range")))
+        if self.server.statuses:
+            status, *self.server.statuses = self.server.statuses
+            self.send_error(status)
+            return
         if not path.is_file():
             self.send_error(404)
             return
@@ -197,6 +204,42 @@ def test_http_is_read_alone(server: tuple[str, _Server], filled: FolderZoo) -> N
 def test_an_address_without_a_zoo(server: tuple[str, _Server], other: FolderZoo) -> None:
     with pytest.raises(CheckpointError, match=r"there is no index.json: not a zoo"):
         list(pull(f"{server[0]}/nowhere", ["x"], other))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        ([401], r"answers 401 Unauthorized: it refuses who asks, or the key \(name them as https://USER:PASSWORD@"),
+        ([403], r"answers 403 Forbidden: it refuses who asks, or the key"),
+        ([410], r"there is no index.json: not a zoo"),
+        ([418], r"answers 418 .*\(check the address\)"),
+        ([503, 502, 500], r"answers 500 Internal Server Error \(try again later\)"),
+    ],
+)
+def test_a_server_that_refuses_or_fails_is_said_so(
+    server: tuple[str, _Server], statuses: list[int], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_read, "_PAUSE_SECONDS", 0.0)
+    server[1].statuses = statuses
+    with pytest.raises(CheckpointError, match=said) as caught:
+        entries_of(server[0].replace("//", "//me:verysecret@"))
+    assert "verysecret" not in str(caught.value) and not server[1].statuses
+
+
+def test_a_server_that_fails_once_is_asked_again(server: tuple[str, _Server]) -> None:
+    server[1].statuses = [503]
+    assert "tiny-lora" in entries_of(server[0])
+
+
+def test_a_silent_server_and_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_read, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(http_read, "_TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/zoo"
+        with pytest.raises(CheckpointError, match=r"index.json: the server says nothing for 0 seconds \(try again"):
+            entries_of(address)
+    with pytest.raises(CheckpointError, match=r"cannot be read: Connection refused \(check the address and the netw"):
+        entries_of(address)
 
 
 def test_names_are_asked_for(filled: FolderZoo, other: FolderZoo) -> None:
