@@ -10,6 +10,7 @@ from pathlib import Path
 
 from peft_eval.checkpoint.hashing import file_sha256, weights_sha256
 from peft_eval.checkpoint.location import is_local, resolve_folder
+from peft_eval.checkpoint.manifest import Manifest
 from peft_eval.checkpoint.reading import open_checkpoint
 from peft_eval.checkpoint.zoo_index import ZooPlace
 from peft_eval.doctor.check import Check
@@ -46,9 +47,9 @@ def verify(place: ZooPlace, *, questions: int = 0, seed: int = 0, public_key: Pa
         return
     yield Check("checkpoint", "ok", f"{checkpoint.method}, {checkpoint.kind}")
     yield _signature(place, public_key)
-    base = _base(record)
+    base = _base(record, checkpoint.manifest)
     yield base
-    if base.state == "ok":
+    if base.state == "ok" or (base.state == "note" and _is_here(record)):
         yield _probe(place, record)
     if questions:
         yield _scores(place, questions, seed)
@@ -100,11 +101,15 @@ def _signature(place: ZooPlace, public_key: Path | None) -> Check:
     return Check("signature", "ok", f"made with the key of {public_key}")
 
 
-def _base(record: VersionRecord) -> Check:
+def _is_here(record: VersionRecord) -> bool:
+    return record.about.base is not None and is_local(record.about.base)
+
+
+def _base(record: VersionRecord, manifest: Manifest | None) -> Check:
     about = record.about
     if about.kind == "full":
         return Check("base", "ok", "none needed: full weights")
-    if about.base is None or not is_local(about.base):
+    if about.base is None or not _is_here(record):
         return Check(
             "base", "note", f"{about.base or 'unknown'}: not on this machine, so neither it nor the probe is checked"
         )
@@ -112,13 +117,15 @@ def _base(record: VersionRecord) -> Check:
         found = weights_sha256(resolve_folder(about.base, revision=about.base_revision))
     except PeftEvalError as error:
         return _bad("base", error, "pull the base")
-    if about.base_sha256 is None:
-        return Check("base", "ok", f"{about.base}, weights {str(found)[:12]}; the checkpoint does not say which")
-    if found != about.base_sha256:
+    if about.base_sha256 not in (None, found):
         return Check(
             "base", "bad", f"{about.base} has weights {str(found)[:12]}, not {about.base_sha256[:12]}", "pull it"
         )
-    return Check("base", "ok", f"{about.base}, weights {about.base_sha256[:12]} as trained on")
+    line = f"{about.base}, weights {str(found)[:12]}"
+    if manifest is None or manifest.base.weights_sha256 != found:
+        named = " as named when it was added" if about.base_sha256 else ""
+        return Check("base", "note", f"{line}{named}; which it was trained on, the checkpoint does not say")
+    return Check("base", "ok", f"{line} as trained on")
 
 
 def _probe(place: ZooPlace, record: VersionRecord) -> Check:

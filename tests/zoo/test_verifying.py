@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_another_base_is_found(filled: FolderZoo) -> None:
     path.write_text(json.dumps(record))
     found = checks("tiny-lora")
     assert found["base"].state == "bad" and "probe" not in found
+
+
+def test_a_base_that_was_only_named_is_not_called_the_one_of_training(filled: FolderZoo, tmp_path: Path) -> None:
+    """Without a manifest, nothing tells that it is: but the probe is replayed all the same."""
+    source = shutil.copytree(find("zoo:tiny-lora").folder, tmp_path / "plain")
+    for name in ("peft_eval.json", "zoo.json", "README.md"):
+        (source / name).unlink()
+    add(Addition(str(source), base="zoo:tiny-base"), filled)
+    found = checks("plain")
+    assert found["base"].state == "note"
+    assert "as named when it was added; which it was trained on, the checkpoint does not say" in found["base"].found
+    assert found["probe"].state == "ok"
 
 
 @pytest.fixture(scope="module")
