@@ -19,6 +19,7 @@ from peft_eval.zoo.describing import probe_of
 from peft_eval.zoo.files import SIGNATURE_NAME, scan
 from peft_eval.zoo.records import RECORD_NAME, VersionRecord, read_record
 from peft_eval.zoo.scores import Scores, read_scores, scores_by_question
+from peft_eval.zoo.unheard import unheard
 
 _FETCH = "remove it and pull or add it again"
 # float32 arithmetic on another machine, with another number of threads: far less than this.
@@ -192,7 +193,8 @@ def asked_again(place: ZooPlace, told: Scores, count: int, seed: int) -> tuple[i
             output=Path(output),
             more=["--samples", json.dumps(chosen)],
         )
-        run_quietly(arguments)
+        with unheard():
+            run_quietly(arguments)
         found = scores_by_question(Path(output))
     same, differing = 0, []
     for task, numbers in chosen.items():
