@@ -26,6 +26,7 @@ from peft_eval.harness.checkpoint_list import Row, plan
 from peft_eval.harness.command import lm_eval_arguments
 from peft_eval.harness.found_once import found_once
 from peft_eval.harness.session import Session, session
+from peft_eval.harness.suites import OF_TRAINING_DATA
 from peft_eval.harness.tasks_once import TasksOnce
 from peft_eval.serving.live_engine import LiveEngine, engine_kind
 from peft_eval.serving.loader import with_route
@@ -33,7 +34,6 @@ from peft_eval.serving.loader import with_route
 LOCK_NAME = ".peft_eval.lock"
 ERRORS_NAME = "errors.log"
 _OF_CHECKPOINTS = ("pretrained", "force_base", "route")
-_OF_TRAINING_DATA = "memorization"
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _run(row: Row, order: Order) -> dict[str, Any]:
 
 def _instances_for(row: Row, order: Order) -> list[str]:
     """Returns which checkpoint's training data a base is asked about, where suites are about training data."""
-    asked = any(task.strip().startswith(_OF_TRAINING_DATA) for task in order.tasks.split(","))
+    asked = any(task.strip().startswith(OF_TRAINING_DATA) for task in order.tasks.split(","))
     told = any(one.startswith(("memorization_of=", "train_data=")) for one in order.metadata)
     return [f"memorization_of={row.base_of}"] if row.base_of and asked and not told else []
 

@@ -26,6 +26,7 @@ import yaml
 from peft_eval.errors import DataError, PeftEvalError, raise_all, unknown_name
 
 UNKNOWN = "unknown"
+OF_TRAINING_DATA = "memorization"  # how suites on what a checkpoint was trained on begin: a base has no such data
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from peft_eval.harness.suites import OF_TRAINING_DATA
 from peft_eval.study.cells import Cell, cells_of
 from peft_eval.study.choosing import Choice, choose, repeated
 from peft_eval.study.contamination import Overlaps
@@ -17,8 +18,6 @@ from peft_eval.study.file import MOST_CELLS, StudyFile
 from peft_eval.study.local import Task, train_cell
 from peft_eval.study.store import CellFolder, State
 from peft_eval.training.states import kept_checkpoints
-
-_OF_ITS_TRAINING_DATA = "memorization"  # suites on what a checkpoint was trained on: a base has no such data
 
 Changed = Callable[[CellFolder, State], None]
 
@@ -151,7 +150,7 @@ class Study:
     def _ask(self, cells: Sequence[Cell], suites: Sequence[str], say: Callable[[str], None], log: Path) -> None:
         trained = [str(folder.checkpoint) for folder in map(self.folder_of, cells) if folder.trained]
         bases = list(dict.fromkeys(cell.spec.base for cell in cells if self.folder_of(cell).trained))
-        of_bases = [suite for suite in suites if not suite.startswith(_OF_ITS_TRAINING_DATA)]
+        of_bases = [suite for suite in suites if not suite.startswith(OF_TRAINING_DATA)]
         lacking = self.evaluations.missing(trained, suites)
         for left, lacks in self.evaluations.missing(bases, of_bases).items():
             lacking.setdefault(left, []).extend(lacks)

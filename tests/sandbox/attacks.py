@@ -6,6 +6,15 @@ it succeeds. `FAILING` programs must not pass, whatever they do.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from peft_eval.sandbox import Limits, Outcome, run_programs
+from peft_eval.sandbox.backend import Backend
+
 _DENIED = """
 def denied(attempt):
     try:
@@ -218,3 +227,26 @@ def harmless(name: str, **facts: object) -> str:
     """Returns a program of `HARMLESS` with facts of the host filled in."""
     body = HARMLESS[name]
     return _DENIED + (body.format(**facts) if "{" in body else body)
+
+
+def outcomes_of(names: Iterable[str], backend: Backend, folder: Path, secret: str) -> dict[str, Outcome]:
+    """Runs the harmless attacks of these names and all on the verdict, and looks at the host afterwards.
+
+    Args:
+        names: of `HARMLESS`.
+        backend: where they run.
+        folder: an empty one of the host's, which they try to reach.
+        secret: the content of a file in it, and of what a variable may hold.
+    """
+    (folder / "secret").write_text(secret)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        facts = {"secret": str(folder / "secret"), "folder": str(folder), "port": server.getsockname()[1]}
+        programs = {
+            name: harmless(name, **facts | ({"secret": secret} if name == "read environment" else {})) for name in names
+        } | FAILING
+        found = run_programs(list(programs.values()), limits=Limits(seconds=10.0), backend=backend)
+        with pytest.raises(BlockingIOError):  # nobody called
+            server.accept()
+    assert sorted(path.name for path in folder.iterdir()) == ["secret"]
+    return dict(zip(programs, found, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from peft_eval.sandbox import Limits, Outcome, run_programs
 from peft_eval.sandbox.backend import Backend
-from tests.sandbox.attacks import DAEMON, ENDLESS, FAILING, HARMLESS, MEMORY_BOMB, harmless
+from tests.sandbox.attacks import DAEMON, ENDLESS, FAILING, HARMLESS, MEMORY_BOMB, outcomes_of
 
 SECRET = "hunter2-of-the-host"
 ONE_SECOND = Limits(seconds=1.0)
@@ -29,19 +28,9 @@ def runners() -> set[int]:
 @pytest.fixture(scope="module")
 def outcomes(sandbox: Backend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """What became of the attacks that end by themselves, all run once."""
-    folder = tmp_path_factory.mktemp("host")
-    (folder / "secret").write_text(SECRET)
-    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as server:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("API_TOKEN", SECRET)
-        server.setblocking(False)
-        facts = {"secret": str(folder / "secret"), "folder": str(folder), "port": server.getsockname()[1]}
-        programs = {name: harmless(name, **facts) for name in HARMLESS} | FAILING
-        programs["read environment"] = harmless("read environment", **facts | {"secret": SECRET})
-        found = run_programs(list(programs.values()), limits=Limits(seconds=10.0), backend=sandbox)
-        with pytest.raises(BlockingIOError):  # nobody called
-            server.accept()
-    assert sorted(path.name for path in folder.iterdir()) == ["secret"]
-    return dict(zip(programs, found, strict=True))
+        return outcomes_of(HARMLESS, sandbox, tmp_path_factory.mktemp("host"), SECRET)
 
 
 @pytest.mark.parametrize("name", HARMLESS)

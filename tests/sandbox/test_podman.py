@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from peft_eval.errors import SandboxError
 from peft_eval.sandbox import Limits, Outcome, choose_backend, run_programs
 from peft_eval.sandbox.backend import Backend
-from tests.sandbox.attacks import DAEMON, ENDLESS, FAILING, HARMLESS, harmless
+from tests.sandbox.attacks import DAEMON, ENDLESS, FAILING, HARMLESS, outcomes_of
 from tests.sandbox.podman import IMAGE, podman, write_image, write_settings
 
 # A container has a /proc and a file system of its own, and Podman's filter of system calls is not ours.
@@ -51,17 +50,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
 @pytest.fixture(scope="module")
 def outcomes(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """What became of the attacks that end by themselves."""
-    folder = tmp_path_factory.mktemp("host")
-    (folder / "secret").write_text("of the host")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        facts = {"secret": str(folder / "secret"), "folder": str(folder), "port": server.getsockname()[1]}
-        programs = {name: harmless(name, **facts) for name in _DENIED} | FAILING
-        found = run_programs(list(programs.values()), limits=Limits(seconds=10.0), backend=backend)
-        with pytest.raises(BlockingIOError):  # nobody called
-            server.accept()
-    assert sorted(path.name for path in folder.iterdir()) == ["secret"]
-    return dict(zip(programs, found, strict=True))
+    return outcomes_of(_DENIED, backend, tmp_path_factory.mktemp("host"), "of the host")
 
 
 @pytest.mark.parametrize("name", _DENIED)

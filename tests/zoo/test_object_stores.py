@@ -14,10 +14,9 @@ import pytest
 from peft_eval.checkpoint.zoo_index import find
 from peft_eval.errors import ConfigError
 from peft_eval.zoo.folder_zoo import FolderZoo
-from peft_eval.zoo.remote import Remote, entries_of
 from peft_eval.zoo.transfer import pull, push
 from peft_eval.zoo.verifying import verify
-from tests.zoo.test_transfer import same_files
+from tests.zoo.travelling import fetch_goes_on, there_and_back
 
 SECRET = "of-the-store"
 
@@ -67,25 +66,14 @@ def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_there_and_back(address: str, filled: FolderZoo, tmp_path: Path) -> None:
-    places = [find("zoo:tiny-base"), find("zoo:tiny-lora")]
-    assert ["sent" in line for line in push(places, address)] == [True, True]
-    assert "already there" in next(push(places, address))
-    assert set(entries_of(address)) == {"tiny-base", "tiny-lora"}
-    other = FolderZoo(tmp_path / "other")
-    for (place, is_new), mine in zip(pull(address, ["tiny-base", "tiny-lora@v1"], other), places, strict=True):
-        assert is_new and same_files(place.folder, mine.folder)
+    for place in there_and_back(address, FolderZoo(tmp_path / "other")):
         assert {check.state for check in verify(place)} == {"ok", "note"}  # the note: it is not signed
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert written and not any(SECRET.encode() in path.read_bytes() for path in written)
 
 
 def test_a_fetch_goes_on(address: str, filled: FolderZoo, tmp_path: Path) -> None:
-    place = find("zoo:tiny-lora")
-    list(push([place], address))
-    whole = (place.folder / "adapter_model.safetensors").read_bytes()
-    (part := tmp_path / "part").write_bytes(whole[:1000])
-    Remote(address).fetch(f"tiny-lora/{place.version}/adapter_model.safetensors", part, len(whole))
-    assert part.read_bytes() == whole
+    fetch_goes_on(address, tmp_path / "part")
 
 
 def test_what_is_not_there(address: str, filled: FolderZoo, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ import pytest
 from peft_eval.checkpoint.zoo_index import find
 from peft_eval.errors import CheckpointError
 from peft_eval.zoo.folder_zoo import FolderZoo
-from peft_eval.zoo.remote import Remote, entries_of
-from peft_eval.zoo.transfer import pull, push
-from tests.zoo.test_transfer import same_files
+from peft_eval.zoo.transfer import push
+from tests.zoo.travelling import fetch_goes_on, there_and_back
 
 asyncssh = pytest.importorskip("asyncssh")
 sshfs = pytest.importorskip("sshfs")
@@ -55,23 +54,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_over_ssh_and_back(server: str, filled: FolderZoo, tmp_path: Path) -> None:
-    places = [find("zoo:tiny-base"), find("zoo:tiny-lora")]
-    assert ["sent" in line for line in push(places, server)] == [True, True]
-    assert "already there" in next(push(places, server))
-    assert set(entries_of(server)) == {"tiny-base", "tiny-lora"}
-    other = FolderZoo(tmp_path / "other")
-    for (place, is_new), mine in zip(pull(server, ["tiny-base", "tiny-lora@v1"], other), places, strict=True):
-        assert is_new and same_files(place.folder, mine.folder)
+    there_and_back(server, FolderZoo(tmp_path / "other"))
     assert not list((tmp_path / "served").rglob("*.part"))
 
 
 def test_a_fetch_goes_on(server: str, filled: FolderZoo, tmp_path: Path) -> None:
-    place = find("zoo:tiny-lora")
-    list(push([place], server))
-    whole = (place.folder / "adapter_model.safetensors").read_bytes()
-    (part := tmp_path / "part").write_bytes(whole[:1000])
-    Remote(server).fetch(f"tiny-lora/{place.version}/adapter_model.safetensors", part, len(whole))
-    assert part.read_bytes() == whole
+    fetch_goes_on(server, tmp_path / "part")
 
 
 def test_an_unknown_server_is_refused(server: str, filled: FolderZoo, tmp_path: Path) -> None:
