@@ -7,7 +7,7 @@ exit code is 2, as for a wrong option.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 SHOWN_ERRORS = 50
 
@@ -95,6 +95,14 @@ def raise_all(errors: Iterable[PeftEvalError]) -> None:
         raise found[0]
     if found:
         raise ManyErrors(found)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, what it was raised from or while handling, and so on to the first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
 
 
 def first_few(names: Sequence[str]) -> str:

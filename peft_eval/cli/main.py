@@ -19,7 +19,7 @@ import click
 
 from peft_eval import __version__
 from peft_eval.cli.listing import printable
-from peft_eval.errors import ManyErrors, PeftEvalError, unknown_name
+from peft_eval.errors import ManyErrors, PeftEvalError, causes, unknown_name
 
 COMMANDS = {
     "train": "Train a checkpoint: one method, one base, one source of data.",
@@ -120,8 +120,7 @@ def _line_of_system_error(error: BaseException) -> str | None:
 
     safetensors and torch report a full disk as errors of their own, known by the system's words alone.
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in causes(error):
         name = getattr(seen, "filename", None)
         place = f"{name}: " if name else ""
         number = seen.errno if isinstance(seen, OSError) else None
@@ -129,7 +128,6 @@ def _line_of_system_error(error: BaseException) -> str | None:
             return f"{place}no space left on the device (free some, or choose another folder)"
         if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             return f"{place}{os.strerror(number).lower()} (change its permissions, or choose another folder)"
-        seen = seen.__cause__ or seen.__context__
     return None
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import logging
@@ -24,9 +25,12 @@ from peft_eval.checkpoint.writing import CHAT_TEMPLATE
 from peft_eval.errors import ConfigError
 from peft_eval.harness.session import current_session
 from peft_eval.harness.shots import tell_shots
+from peft_eval.harness.suites import metadata_names
+from peft_eval.plugins import suites
 
 logger = logging.getLogger("lm_eval.peft_eval")  # lm-eval shows what its own loggers say
 
+_OF_THE_MODEL = {"peft", "pretrained", "revision", "tokenizer"}  # what tasks read besides, set by the model's arguments
 _OFF = {"false", "off", "no", "none", "0"}
 _NAMED = 5
 
@@ -150,6 +154,8 @@ def _loaded_first(call: Mapping[str, Any]) -> Any:
     model_args = call["model_args"]
     values = simple_parse_args_string(model_args) if isinstance(model_args, str) else model_args or {}
     metadata = values | (call["metadata"] or {})
+    if call["metadata"]:
+        _warn_of_misspelt(frozenset(call["metadata"]))
     if manager is None:
         manager = TaskManager(metadata=metadata)
     _seed(call)  # what a task draws while it loads must not depend on what ran before
@@ -172,6 +178,15 @@ def _loaded_first(call: Mapping[str, Any]) -> Any:
 
     manager.load = load
     return manager
+
+
+@functools.cache
+def _warn_of_misspelt(names: frozenset[str]) -> None:
+    """Warns, once, of metadata that look like what a suite reads, and are not; others may be a user's own tasks'."""
+    known = metadata_names(suites()) | _OF_THE_MODEL
+    for name in sorted(names - known):
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+            logger.warning("--metadata %s: no suite of peft-eval's reads it; did you mean %s?", name, near[0])
 
 
 def _seed(call: Mapping[str, Any]) -> None:

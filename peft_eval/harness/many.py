@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from peft_eval.checkpoint.reading import read_json
-from peft_eval.errors import CheckpointError, ConfigError, PeftEvalError
+from peft_eval.errors import CheckpointError, ConfigError, PeftEvalError, causes
 from peft_eval.harness.answers import FILE_NAME, AnswerStore
 from peft_eval.harness.checkpoint_list import Row, plan
 from peft_eval.harness.command import lm_eval_arguments
@@ -245,12 +245,7 @@ def run_quietly(arguments: Sequence[str]) -> None:
 
 def engine_died(error: BaseException) -> bool:
     """Tells whether an error means that vLLM's engine is gone."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if type(seen).__name__ in ("EngineDeadError", "EngineGenerateError"):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(type(one).__name__ in ("EngineDeadError", "EngineGenerateError") for one in causes(error))
 
 
 def _line_of(error: BaseException) -> str:

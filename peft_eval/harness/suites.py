@@ -9,8 +9,10 @@ tells in its `metadata` what it measures and which data it needs:
       version: 1
       measures: unseen instruction tasks made by program
       data: none
+      reads: [mini_seed]
 
-A group whose members are made by a `!function` also tells how many `tasks` they are.
+`reads` are the names that the folder's tasks look for in `lm_eval --metadata NAME=VALUE`. A group whose members are
+made by a `!function` also tells how many `tasks` they are.
 """
 
 from __future__ import annotations
@@ -104,6 +106,18 @@ def check_tasks(names: Iterable[str], folders: Mapping[str, Path]) -> None:
         for name in others:
             if not manager.match_tasks([name]):
                 raise unknown_name("suite", name, ours if get_close_matches(name, ours) else manager.all_tasks)
+
+
+def metadata_names(folders: Mapping[str, Path]) -> set[str]:
+    """Returns the names that the suites look for in `lm_eval --metadata NAME=VALUE`.
+
+    Args:
+        folders: the suites' folders by name, as `peft_eval.plugins.suites` returns them.
+    """
+    groups = [
+        group for folder in folders.values() for path in folder.rglob("*.yaml") for group in _groups_of(path).values()
+    ]
+    return {name for group in groups for name in (group.get("metadata") or {}).get("reads") or ()}
 
 
 def _groups_of(path: Path) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from peft_eval.checkpoint.writing import is_disk_full
-from peft_eval.errors import DiskFullError, DivergenceError, PeftEvalError
+from peft_eval.errors import DiskFullError, DivergenceError, PeftEvalError, causes
 from peft_eval.study.store import CellFolder, State
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class LocalRunner:
                 self._running.remove(one)
                 state = _outcome(one)
                 self._finish(one, state, changed)
-                if state.status == "pending":
+                if one.process.exitcode == NO_SPACE:
                     store = str(one.folder.folder.parent)
                     raise DiskFullError(state.reason, place=store, remedy="free some, then run the study again")
             elif overdue:
@@ -273,11 +273,8 @@ def _exit_codes(folder: Path) -> Iterator[None]:
 
 
 def _exit_code(error: BaseException, folder: Path) -> int:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, DiskFullError) or is_disk_full(cause, folder):
-            return NO_SPACE
-        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(cause, DiskFullError) or is_disk_full(cause, folder) for cause in causes(error)):
+        return NO_SPACE
     if isinstance(error, DivergenceError):
         return DIVERGED
     return 2 if isinstance(error, PeftEvalError) else 1

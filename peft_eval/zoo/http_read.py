@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from peft_eval.data.download import without_secrets
-from peft_eval.errors import CheckpointError
+from peft_eval.errors import CheckpointError, causes
 
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 0.5
@@ -86,9 +86,5 @@ def _is_silent(error: Exception) -> bool:
 
 def _cause(error: BaseException) -> str:
     """Returns the system's words for what lies behind an error of requests, whose own would show the address."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror
-        seen = seen.__cause__ or seen.__context__
-    return type(error).__name__
+    said = (one.strerror for one in causes(error) if isinstance(one, OSError) and one.strerror)
+    return next(said, type(error).__name__)

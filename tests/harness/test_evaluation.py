@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from peft_eval import plugins
 from peft_eval.errors import DataError
+from peft_eval.harness import evaluation, pairwise_judge, seen_data
 from peft_eval.harness.evaluation import choose_template
 from peft_eval.harness.extensions import extend_all
+from peft_eval.harness.suites import metadata_names
 from peft_eval.resources import tasks_folder
 from peft_eval.training.run import train
 from peft_eval.training.spec import TrainSpec
@@ -169,3 +173,22 @@ def test_memorization_of_conversations(chat: Path, conversations: Path):
     first = found["config"]["peft_eval"]["prompts"]["memorization_recall"]["first"]["text"]
     assert first.startswith("<s><|user|>\nSay ") and first.endswith("</s>\n<|user|>\nAgain\n<|assistant|>\n")
     assert found["peft_eval"]["memorization_recall"]["instances"] == 8
+
+
+def test_metadata_that_look_misspelt_are_told(base: Path, tasks: Any, caplog: pytest.LogCaptureFixture):
+    metadata = {"superni_parial": "true", "judge_modle": "m", "mini_seed": "7", "of_my_own_task": "x", "peft": "y"}
+    run(tasks, ["plain"], {"pretrained": str(base)}, metadata=metadata)
+    told = [record.getMessage() for record in caplog.records if "--metadata" in record.getMessage()]
+    assert [line.rpartition("mean ")[2] for line in told] == ["judge_model?", "superni_partial?"]
+    run(tasks, ["plain"], {"pretrained": str(base)}, metadata=metadata)
+    again = [record.getMessage() for record in caplog.records if "--metadata" in record.getMessage()]
+    assert again == told  # once in a process
+
+
+def test_the_suites_name_all_metadata_that_they_read():
+    files = [*tasks_folder().rglob("*.py"), Path(pairwise_judge.__file__)]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    reads = r'metadata\.get\("(\w+)"', r'_(?:flag|count)\(metadata, "(\w+)"', r"(\w+): str \| None = None,\s+\*\*"
+    found = {name for read in reads for name in re.findall(read, code)} | set(seen_data._READ)
+    of_tasks_themselves = {"template", "num_fewshot", "measures", "data", "reads", "tasks"}
+    assert metadata_names(plugins.suites()) == found - of_tasks_themselves - evaluation._OF_THE_MODEL
