@@ -12,6 +12,7 @@ import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+from peft_eval.cli.main import cli
 from tests.faults.processes import finished, preload, started
 from tests.faults.roads import ROADS, _Slow, archive, prepare
 
@@ -23,17 +24,24 @@ IN_THE_ADDRESS = "mArKeRfive"
 
 
 def main() -> None:
-    """Trains, merges, evaluates, adds to a zoo and fetches; what was said is left in files."""
+    """Trains, merges, evaluates, adds to a zoo, runs a study, reports and fetches; what was said is left in files."""
     place = Path(sys.argv[1])
     os.environ.update(SECRETS)
     preload()
     prepare(place)
-    for name in ("merge", "eval", "zoo add"):
+    for name in ("merge", "eval", "zoo add", "study run"):
         code, said = finished(started(ROADS[name](place).run, place / name))
         (place / f"{name}.said").write_text(f"{code}\n{said}", encoding="utf-8")
+    code, said = finished(started(lambda output: report(place, output), place / "report"))
+    (place / "report.said").write_text(f"{code}\n{said}", encoding="utf-8")
     for name, path, digest in (("get", "/a", None), ("refused", "/a", "0" * 64), ("nothing", "x/a", None)):
         code, said = finished(started(lambda output: get(output, path, digest), place / name))  # noqa: B023
         (place / f"{name}.said").write_text(f"{code}\n{said}", encoding="utf-8")
+
+
+def report(place: Path, output: Path) -> None:
+    """Writes the report of the study that ran, with its samples and logs."""
+    cli.main(["report", str(place / "study.toml"), "--store", str(place / "study run"), "--output", str(output)])
 
 
 def get(output: Path, path: str, digest: str | None) -> None:

@@ -18,9 +18,10 @@ def test_secrets_are_written_and_said_nowhere(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     ends = {path.stem: path.read_text().splitlines()[0] for path in tmp_path.glob("*.said")}
-    assert ends == {"merge": "0", "eval": "0", "zoo add": "0", "get": "0", "refused": "2", "nothing": "2"}
+    through = ("merge", "eval", "zoo add", "study run", "report", "get")
+    assert ends == dict.fromkeys(through, "0") | {"refused": "2", "nothing": "2"}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"peft_eval.json", "fetched.json", "index.json"} <= {path.name for path in written}
+    assert {"peft_eval.json", "fetched.json", "index.json", "report.html"} <= {path.name for path in written}
     assert any(path.name.startswith("results_") for path in written)
     for secret in (*SECRETS.values(), IN_THE_ADDRESS):
         assert secret.encode() not in done.stdout + done.stderr
