@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 WIDTH_WHEN_PIPED = 160
 # Laying out a table that fits the terminal takes rich a millisecond a row.
 _LONG_TABLE = 200
+_BETWEEN = 3  # characters between two columns
 _NOT_PLAIN = re.compile(r"[^\n\x20-\x7e]")
 
 
@@ -31,7 +33,9 @@ def print_json(rows: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Prints a table as wide as the terminal, or 160 characters into a pipe; a long one a line a row, however wide.
+    """Prints a table as wide as the terminal, or 160 characters into a pipe.
+
+    A long one, and one of so many columns that headings or numbers would break, is printed a line a row, however wide.
 
     Args:
         columns: the headings.
@@ -39,7 +43,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
         right: headings of the columns to align to the right.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
-    if len(rows) > _LONG_TABLE:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_WHEN_PIPED
+    least = [_longest_word([name, *(row[at] for row in rows if name in right)]) for at, name in enumerate(columns)]
+    if len(rows) > _LONG_TABLE or sum(least) + _BETWEEN * len(columns) > width:
         click.echo("\n".join(_lines(columns, rows, right)))
         return
     from rich import box
@@ -48,11 +54,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for column, characters in zip(columns, least, strict=True):
+        side: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=side, overflow="fold", min_width=characters)
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])
-    Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED).print(table)
+    Console(width=width).print(table)
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    return max(len(word) for cell in cells for word in (cell.split() or [""]))
 
 
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> list[str]:
