@@ -12,7 +12,7 @@ from peft_eval.checkpoint.trial import try_out
 from peft_eval.checkpoint.vetting import vet_folder
 from peft_eval.data.chat import TULU_TEMPLATE
 from peft_eval.errors import CheckpointError
-from tests.hostile.corpus import adapter
+from tests.hostile.corpus.cases import adapter
 
 CHATML = (
     "{%- if messages[0]['role'] == 'system' %}{{ '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"

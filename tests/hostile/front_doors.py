@@ -24,7 +24,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.corpus import CASES, Case, adapter
+from tests.hostile.corpus import CASES, Case
+from tests.hostile.corpus.cases import adapter
 
 WALL_SECONDS = 60
 _IMPORTED_BEFORE = (

@@ -14,7 +14,8 @@ from peft_eval.data.messages.reader import read_conversations
 from peft_eval.data.superni.reader import read_task, split_list
 from peft_eval.errors import PeftEvalError
 from peft_eval.merging.tensor_files import stored_tensors
-from tests.hostile.corpus import TASK, adapter, lora_tensors, safetensors_bytes
+from tests.hostile.corpus.cases import adapter, lora_tensors, safetensors_bytes
+from tests.hostile.corpus.data import TASK
 
 Reader = Callable[[bytes, Path], None]
 
