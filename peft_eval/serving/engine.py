@@ -65,12 +65,15 @@ def cpu_defaults(model: str, options: dict[str, Any]) -> dict[str, Any]:
 def with_tcmalloc(preloaded: str) -> str:
     """Returns what processes started from here preload: the same, and tcmalloc if the system has it.
 
+    `PEFT_EVAL_TCMALLOC=0` leaves it out.
+
     Args:
         preloaded: the value of LD_PRELOAD.
     """
     from ctypes.util import find_library
 
-    if "tcmalloc" in preloaded or not sys.platform.startswith("linux"):
+    unwanted = os.environ.get("PEFT_EVAL_TCMALLOC") == "0"
+    if unwanted or "tcmalloc" in preloaded or not sys.platform.startswith("linux"):
         return preloaded
     found = find_library("tcmalloc_minimal") or find_library("tcmalloc")
     return ":".join(part for part in (found, preloaded) if part)

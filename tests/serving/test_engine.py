@@ -37,6 +37,8 @@ def test_cores_of_each_rank(cores, ranks, shares):
 def test_tcmalloc_is_preloaded_where_the_system_has_it(monkeypatch, system_has, preloaded, wanted):
     monkeypatch.setattr(ctypes.util, "find_library", system_has.get)
     assert with_tcmalloc(preloaded) == wanted
+    monkeypatch.setenv("PEFT_EVAL_TCMALLOC", "0")
+    assert with_tcmalloc(preloaded) == preloaded
 
 
 @pytest.mark.parametrize(
