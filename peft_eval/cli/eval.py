@@ -36,7 +36,7 @@ _FAILED = 1
 @click.option(
     "--answers",
     type=click.Path(path_type=Path),
-    help="File of stored answers, with --model vllm. Default: answers.sqlite in --output.",
+    help="File of stored answers, with --model vllm or hf. Default: answers.sqlite in --output.",
 )
 @click.option("--no-answers", is_flag=True, help="Ask every question, and keep no answers.")
 @click.argument("lm_eval_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -70,13 +70,16 @@ def command(
     """
     if answers is not None and no_answers:
         raise click.UsageError("--answers and --no-answers exclude each other", ctx)
-    if answers is not None and model != "vllm":
-        raise click.UsageError(f"--answers: with --model {model} none are kept, with vllm they are", ctx)
+    from peft_eval.harness.answers import FILE_NAME, KEEPS_ANSWERS
     from peft_eval.harness.checkpoint_list import expand
+
+    if answers is not None and model not in KEEPS_ANSWERS:
+        kept_by = " and ".join(KEEPS_ANSWERS)
+        raise click.UsageError(f"--answers: with --model {model} none are kept, with {kept_by} they are", ctx)
 
     references = expand(checkpoints)
     named: dict[str, Any] = {"tasks": tasks, "model": model, "model_args": model_args, "metadata": metadata}
-    kept = None if no_answers else answers or (output / "answers.sqlite" if output else None)
+    kept = None if no_answers else answers or (output / FILE_NAME if output else None)
     if len(references) > 1 or (references and base):
         if output is None:
             raise click.UsageError("several checkpoints need --output DIR", ctx)

@@ -22,6 +22,7 @@ from peft_eval.errors import DataError
 logger = logging.getLogger("lm_eval.peft_eval")
 
 FILE_NAME = "answers.sqlite"
+KEEPS_ANSWERS = ("vllm", "hf")  # lm-eval's names of the backends whose answers are kept
 _WAIT_FOR_OTHERS_SECONDS = 60
 _AT_ONCE = 500  # SQLite's limit on the variables of a statement was 999 for long
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (question BLOB PRIMARY KEY, answer TEXT NOT NULL, sum BLOB NOT NULL)"

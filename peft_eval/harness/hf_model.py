@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models import huggingface
+from lm_eval.utils import simple_parse_args_string
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.reading import read_json
@@ -14,6 +16,9 @@ from peft_eval.harness.extensions import finish
 from peft_eval.harness.padded_prompts import count_positions_by_mask
 from peft_eval.harness.prompts import TokenText, WatchedPrompts
 from peft_eval.harness.record import run_record
+from peft_eval.harness.session import current_session
+from peft_eval.harness.speaker import speaker_in_transformers
+from peft_eval.harness.stored_texts import StoredTexts
 from peft_eval.serving.probe import Proof, prove_effect, prove_full
 from peft_eval.serving.route import Route, choose_route
 
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class PeftHFLM(WatchedPrompts, huggingface.HFLM):
+class PeftHFLM(WatchedPrompts, StoredTexts, huggingface.HFLM):
     """transformers as lm-eval drives it; an adapter runs unmerged, as peft computes it.
 
     Args:
@@ -45,14 +50,17 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
         self._route: Route | None = None
         self._proof: Proof | None = None
         self._full_proof: dict[str, Any] | None = None
+        shared = current_session()
+        store = shared.store if shared is not None else None
         if peft is None:
             if pretrained is None:
                 raise ConfigError("neither peft= nor pretrained= is given", place="--model_args", remedy="name one")
-            if isinstance(pretrained, str) and pretrained.startswith("zoo:"):
-                pretrained = str(resolve_folder(pretrained))
+            if isinstance(pretrained, str) and (pretrained.startswith("zoo:") or store is not None):
+                pretrained = str(resolve_folder(pretrained, revision=options.get("revision")))
             if isinstance(pretrained, str):
                 vet_if_local(pretrained)
-            super().__init__(pretrained=pretrained, **options)
+            arguments = options
+            super().__init__(pretrained=pretrained, **arguments)
         else:
             if not isinstance(route, Route):
                 route = choose_route(
@@ -69,6 +77,20 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
             if route.name == "hf":
                 _see_quantised(self.model.get_base_model(), route)
         self._begin_watching(self._route)
+        if store is not None and self.world_size == 1 and (self._route or isinstance(pretrained, str)):
+            folder = self._route.model_folder if self._route else Path(pretrained)
+            self.remember_in(store, speaker_in_transformers(self._route, folder, arguments, self))
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
+        """Creates the model from lm_eval's `--model_args`; see `create_from_arg_obj`."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
+        """Creates the model; what `--model_args` say goes before options of lm_eval's own, such as `--device`."""
+        others = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        return cls(**others | arg_dict)
 
     def _prove(self, route: Route) -> None:
         if route.name == "full":
@@ -109,12 +131,15 @@ class PeftHFLM(WatchedPrompts, huggingface.HFLM):
                 text = self.tok_decode(ids, skip_special_tokens=False)
                 cut = not any(word in text for word in stop if word)
             self._watch.answered(prompt[mask].tolist(), cut=cut)
+            self._note_cut(cut)
         return outputs
 
     def get_model_info(self) -> dict[str, Any]:
         """Returns what lm-eval adds to the results' `config`."""
         proof = self._proof.as_record() if self._proof else self._full_proof
         record = run_record(self._route, proof, self._watch.counts)
+        if self._store is not None:
+            record["answers"] = self.answers_record()
         return {**super().get_model_info(), "peft_eval": record}
 
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from peft_eval.checkpoint.reading import read_json
 from peft_eval.errors import CheckpointError, ConfigError, PeftEvalError, causes
-from peft_eval.harness.answers import FILE_NAME, AnswerStore
+from peft_eval.harness.answers import KEEPS_ANSWERS, AnswerStore
 from peft_eval.harness.checkpoint_list import Row, plan
 from peft_eval.harness.command import lm_eval_arguments
 from peft_eval.harness.found_once import found_once
@@ -103,7 +103,7 @@ def evaluate_many(order: Order, say: Callable[[str], None]) -> list[Outcome]:
         turns = _in_turns(rows, arguments)
         shared = Session(
             engine=LiveEngine(_virtual_rows(rows)) if order.model == "vllm" else None,
-            store=AnswerStore(order.answers) if order.answers and order.model == "vllm" else None,
+            store=AnswerStore(order.answers) if order.answers and order.model in KEEPS_ANSWERS else None,
             tasks=TasksOnce(),
             routes={row.reference: row.route for row in rows if row.route is not None} if order.model == "vllm" else {},
         )
@@ -267,11 +267,6 @@ def told(outcome: Outcome) -> str:
     if answers:
         parts.append(f"{answers['asked']:,} asked, {answers['remembered']:,} remembered")
     return "; ".join([*parts, *outcome.notes])
-
-
-def answers_file(output: Path, named: Path | None) -> Path:
-    """Returns where a run keeps its answers."""
-    return named or output / FILE_NAME
 
 
 def quiet_logs() -> None:

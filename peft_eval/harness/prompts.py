@@ -91,6 +91,10 @@ class PromptWatch:
         task = asking.popleft() if asking else "unnamed"
         self.counts.cut_answers[task] += cut
 
+    def remembered(self, request: Instance, *, cut: bool) -> None:
+        """Takes note of an answer that was known before, of a request that was looked at."""
+        self.counts.cut_answers[request.task_name or "unnamed"] += cut
+
     def _check_bos(self, ids: Sequence[int], task: str) -> None:
         if self._bos_id is not None and list(ids[:2]) == [self._bos_id] * 2:
             raise RouteError(

@@ -30,13 +30,13 @@ def evaluate_one(
         metadata: `key=value` pairs for the tasks.
         output: folder for results and samples.
         more: further lm_eval arguments, as they are.
-        answers: file where vLLM's answers are kept and taken from; None for none.
+        answers: file where the model's answers are kept and taken from; None for none.
 
     Raises:
         ConfigError: another run writes into `output`.
         SystemExit: as lm_eval ends.
     """
-    from peft_eval.harness.answers import AnswerStore
+    from peft_eval.harness.answers import KEEPS_ANSWERS, AnswerStore
     from peft_eval.harness.found_once import found_once
     from peft_eval.harness.many import only_run_in
     from peft_eval.harness.session import Session, session
@@ -53,7 +53,7 @@ def evaluate_one(
     with contextlib.ExitStack() as stack:
         if output is not None:
             stack.enter_context(only_run_in(output))
-        if answers is not None and model == "vllm":
+        if answers is not None and model in KEEPS_ANSWERS:
             stack.enter_context(session(Session(store=AnswerStore(answers))))
         stack.enter_context(found_once(tasks.split(",")))
         run_lm_eval(arguments)

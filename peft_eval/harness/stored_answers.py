@@ -1,6 +1,6 @@
-"""Between lm-eval's vLLM class and the engine: known answers come from a store, new ones are kept as they come.
+"""Between lm-eval's model classes and a model: known answers come from a store, new ones are kept as they come.
 
-A question is what the engine is given: token ids and generation settings. Who answers is part of its key: weights,
+A question is what the model is given: the prompt and the generation settings. Who answers is part of its key: weights,
 adapter, route, tokenizer, template, and the engine's settings and version. So no two checkpoints share an answer, while
 runs that differ only in their tasks share all they have in common. Drawn answers are told apart by their turn.
 """
@@ -8,7 +8,7 @@ runs that differ only in their tasks share all they have in common. Drawn answer
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,10 +21,10 @@ Request = tuple[Any, list[int], list[int]]
 
 
 class StoredAnswers:
-    """Mixed into lm-eval's vLLM class. Without a store it does nothing.
+    """What is common to both backends, scores among it. Without a store it does nothing.
 
     Attributes:
-        asked: how many questions went to the engine.
+        asked: how many questions went to the model.
         remembered: how many did not.
     """
 
@@ -43,40 +43,9 @@ class StoredAnswers:
         self._store, self._speaker = store, speaker
         self.asked = self.remembered = 0
 
-    def _model_generate(self: Any, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
-        plain = not generate or sampling_params is None or asks_for_next_tokens(sampling_params)
-        if self._store is None or plain:
-            return super()._model_generate(requests, generate, sampling_params)  # type: ignore[misc]
-        settings = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(requests)
-        keys = self._keys(requests, settings)
-        answers = self._store.known(keys)
-        missing = {key: place for place, key in reversed(list(enumerate(keys))) if key not in answers}
-        places = sorted(missing.values())
-        self._count(keys, len(places))
-        if places:
-
-            def keep(finished: dict[int, dict[str, Any]]) -> None:
-                new = {keys[places[index]]: answer for index, answer in finished.items()}
-                self._store.keep(new)
-                answers.update(new)
-
-            with finished_answers(self.model, keep):
-                super()._model_generate(  # type: ignore[misc]
-                    [requests[place] for place in places], generate, [settings[place] for place in places]
-                )
-        return [_output(ids, answers[key]) for ids, key in zip(requests, keys, strict=True)]
-
-    def _keys(self, requests: Sequence[Sequence[int]], settings: Sequence[Any]) -> list[bytes]:
-        turns: Counter[bytes] = Counter()
-        keys = []
-        for ids, one in zip(requests, settings, strict=True):
-            wanted, drawn = settings_of(one)
-            key = question_key("generate", self._speaker, wanted, list(ids))
-            if drawn:
-                turns[key] += 1
-                key = question_key(key.hex(), turns[key])
-            keys.append(key)
-        return keys
+    def answers_record(self) -> dict[str, int]:
+        """Returns what the results say of it."""
+        return {"asked": self.asked, "remembered": self.remembered}
 
     def _loglikelihood_tokens(
         self: Any, requests: list[Request], disable_tqdm: bool = False, **options: Any
@@ -103,6 +72,55 @@ class StoredAnswers:
     def _count(self, keys: Sequence[bytes], asked: int) -> None:
         self.asked += asked
         self.remembered += len(keys) - asked
+
+
+class StoredOutputs(StoredAnswers):
+    """Mixed into lm-eval's vLLM class: a question is its token ids, an answer what the engine puts out."""
+
+    def _model_generate(self: Any, requests: Any, generate: bool = False, sampling_params: Any = None) -> Any:
+        plain = not generate or sampling_params is None or asks_for_next_tokens(sampling_params)
+        if self._store is None or plain:
+            return super()._model_generate(requests, generate, sampling_params)  # type: ignore[misc]
+        settings = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(requests)
+        keys = self._keys(requests, settings)
+        answers = self._store.known(keys)
+        missing = {key: place for place, key in reversed(list(enumerate(keys))) if key not in answers}
+        places = sorted(missing.values())
+        self._count(keys, len(places))
+        if places:
+
+            def keep(finished: dict[int, dict[str, Any]]) -> None:
+                new = {keys[places[index]]: answer for index, answer in finished.items()}
+                self._store.keep(new)
+                answers.update(new)
+
+            with finished_answers(self.model, keep):
+                super()._model_generate(  # type: ignore[misc]
+                    [requests[place] for place in places], generate, [settings[place] for place in places]
+                )
+        return [_output(ids, answers[key]) for ids, key in zip(requests, keys, strict=True)]
+
+    def _keys(self, requests: Sequence[Sequence[int]], settings: Sequence[Any]) -> list[bytes]:
+        described = [settings_of(one) for one in settings]
+        keys = (
+            question_key("generate", self._speaker, wanted, list(ids))
+            for ids, (wanted, _) in zip(requests, described, strict=True)
+        )
+        return in_turn(zip(keys, (drawn for _, drawn in described), strict=True))
+
+
+def in_turn(keys: Iterable[tuple[bytes, bool]]) -> list[bytes]:
+    """Returns keys of questions in which drawn answers to the same question are told apart by their turn.
+
+    Args:
+        keys: each with whether its answer is drawn.
+    """
+    turns: Counter[bytes] = Counter()
+    found = []
+    for key, drawn in keys:
+        turns[key] += drawn
+        found.append(question_key(key.hex(), turns[key]) if drawn else key)
+    return found
 
 
 def _blocks(places: Sequence[int], requests: Sequence[Request]) -> Iterator[list[int]]:

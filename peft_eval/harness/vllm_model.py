@@ -20,7 +20,7 @@ from peft_eval.harness.prompts import WatchedPrompts
 from peft_eval.harness.record import run_record
 from peft_eval.harness.session import Session, current_session, engine_of
 from peft_eval.harness.speaker import speaker_of
-from peft_eval.harness.stored_answers import StoredAnswers
+from peft_eval.harness.stored_answers import StoredOutputs
 from peft_eval.serving.engine import FITS_IN_MEMORY, cpu_defaults, engine_dtype
 from peft_eval.serving.loader import with_route
 from peft_eval.serving.next_token import asks_for_next_tokens
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vllm_causallms.VLLM):
+class PeftVLLM(WatchedPrompts, EncodingAhead, StoredOutputs, NextTokenScores, vllm_causallms.VLLM):
     """vLLM as lm-eval drives it, for a base, an adapter or full weights.
 
     Args:
@@ -91,8 +91,11 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vl
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
-        """Creates the model, or lm-eval's HF model for a checkpoint that vLLM does not serve."""
-        given = {**arg_dict, **{name: value for name, value in (additional_config or {}).items() if value is not None}}
+        """Creates the model, or lm-eval's HF model for a checkpoint that vLLM does not serve.
+
+        What `--model_args` say goes before options of lm_eval's own, such as `--batch_size`.
+        """
+        given = {name: value for name, value in (additional_config or {}).items() if value is not None} | arg_dict
         if not given.get("peft"):
             base = given.get("pretrained")
             return start_on_hf(None, given) if base and engine_obstacle(Path(str(base))) else cls(**given)
@@ -193,7 +196,7 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredAnswers, NextTokenScores, vl
     def _session_record(self, shared: Session | None) -> dict[str, Any]:
         if shared is None:
             return {}
-        record: dict[str, Any] = {"answers": {"asked": self.asked, "remembered": self.remembered}, **shared.notes}
+        record: dict[str, Any] = {"answers": self.answers_record(), **shared.notes}
         if shared.engine is not None and shared.engine.changes:
             record["engine"] = {**shared.engine.changes[-1].as_record(), "proof": self._swap_proof}
         return record

@@ -82,3 +82,11 @@ def test_missing_tasks_are_named_in_one_line(superni: Path, tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "task1342_amazon_us_reviews_title" in done.stderr
+
+
+def test_model_args_go_before_options_of_lm_eval(base: Path) -> None:
+    from peft_eval.harness.hf_model import PeftHFLM
+
+    options = {"device": "cuda:7", "batch_size": 1, "max_batch_size": None}
+    model = PeftHFLM.create_from_arg_string(f"pretrained={base},device=cpu,batch_size=3", options)
+    assert (model.device.type, model.batch_size) == ("cpu", 3)

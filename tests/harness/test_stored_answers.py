@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from peft_eval.harness.answers import AnswerStore
-from peft_eval.harness.stored_answers import StoredAnswers
+from peft_eval.harness.stored_answers import StoredOutputs
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
@@ -64,7 +64,7 @@ class Below:
         return [(-float(sum(context)), len(continuation) == 1) for _, context, continuation in requests]
 
 
-class Model(StoredAnswers, Below):
+class Model(StoredOutputs, Below):
     """As `PeftVLLM` mixes it."""
 
 
