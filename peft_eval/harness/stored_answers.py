@@ -69,6 +69,13 @@ class StoredAnswers:
         cut = self.max_length if len(context) + len(continuation) > self.max_length - 2 else None
         return question_key("loglikelihood", self._speaker, context, continuation, cut)
 
+    def _recall(self: Any, keys: Sequence[bytes]) -> tuple[dict[bytes, Any], list[int]]:
+        """Returns the answers that are known, and where each of the other keys stands first, ascending."""
+        answers = self._store.known(keys)
+        missing = {key: place for place, key in reversed(list(enumerate(keys))) if key not in answers}
+        self._count(keys, len(missing))
+        return answers, sorted(missing.values())
+
     def _count(self, keys: Sequence[bytes], asked: int) -> None:
         self.asked += asked
         self.remembered += len(keys) - asked
@@ -83,10 +90,7 @@ class StoredOutputs(StoredAnswers):
             return super()._model_generate(requests, generate, sampling_params)  # type: ignore[misc]
         settings = sampling_params if isinstance(sampling_params, list) else [sampling_params] * len(requests)
         keys = self._keys(requests, settings)
-        answers = self._store.known(keys)
-        missing = {key: place for place, key in reversed(list(enumerate(keys))) if key not in answers}
-        places = sorted(missing.values())
-        self._count(keys, len(places))
+        answers, places = self._recall(keys)
         if places:
 
             def keep(finished: dict[int, dict[str, Any]]) -> None:

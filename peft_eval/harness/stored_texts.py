@@ -26,9 +26,7 @@ class StoredTexts(StoredAnswers):
             return super().generate_until(requests, disable_tqdm)  # type: ignore[misc,no-any-return]
         plain = [self._text_key(*request.args) for request in requests]
         keys = in_turn(zip(plain, (_is_drawn(request.args[1]) for request in requests), strict=True))
-        answers = self._store.known(keys)
-        places = sorted({key: place for place, key in reversed(list(enumerate(keys))) if key not in answers}.values())
-        self._count(keys, len(places))
+        answers, places = self._recall(keys)
         waiting: dict[bytes, deque[bytes]] = defaultdict(deque)
         for place in places:
             waiting[plain[place]].append(keys[place])
