@@ -57,7 +57,7 @@ def _speaker(
         "config": file_sha256(folder / "config.json"),
         "checkpoint": route.checkpoint.sha256 if route else None,
         "route": route.name if route else "base",
-        "tokenizer": tokenizer_sha256(tokenizer),
+        "tokenizer": tokenizer_sha256(tokenizer) or str(tokenizer),  # of the hub: its name
         "tokenizer_config": _file_sha256(tokenizer / "tokenizer_config.json"),
         "generation_config": _file_sha256(folder / "generation_config.json"),
         "template": hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,

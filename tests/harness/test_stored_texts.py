@@ -14,6 +14,7 @@ from peft_eval.harness.answers import AnswerStore
 from peft_eval.harness.extensions import extend_all
 from peft_eval.harness.prompts import TokenText
 from peft_eval.harness.session import Session, session
+from peft_eval.harness.speaker import speaker_in_transformers
 from tests.adapters import write_adapter
 from tests.tiny import tiny_llama
 
@@ -83,6 +84,8 @@ def test_who_is_asked_and_how_make_another_question(base: Path, store: AnswerSto
     other = model(pretrained=str(base), dtype="bfloat16")
     other.generate_until(asked(WORDS))
     assert other.asked == 5
+    speakers = [speaker_in_transformers(None, base, {"tokenizer": f"org/{name}"}, other) for name in "ab"]
+    assert speakers[0] != speakers[1]
     carried = model(pretrained=str(base))
     carried.generate_until(asked((TokenText("one", [5, 6, 7]), TokenText("one", [5, 6]), "one")))
     assert (carried.asked, carried.remembered) == (2, 1)
