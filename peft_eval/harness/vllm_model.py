@@ -22,6 +22,7 @@ from peft_eval.harness.session import Session, current_session, engine_of
 from peft_eval.harness.speaker import speaker_of
 from peft_eval.harness.stored_answers import StoredOutputs
 from peft_eval.serving.engine import FITS_IN_MEMORY, cpu_defaults, engine_dtype
+from peft_eval.serving.engine_watch import fail_when_killed
 from peft_eval.serving.loader import with_route
 from peft_eval.serving.next_token import asks_for_next_tokens
 from peft_eval.serving.probe import Proof, prove_effect, prove_engine, prove_full
@@ -137,6 +138,9 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredOutputs, NextTokenScores, vl
             arguments = arguments | {"max_model_len": FITS_IN_MEMORY, "max_length": None}
         with engine_of(self._session, vllm_causallms):
             super().__init__(pretrained=pretrained, **arguments)
+        own = self._session is None or self._session.engine is None
+        if own and self.data_parallel_size <= 1:
+            fail_when_killed(self.model)
         if fitted:
             self._max_length = None  # lm-eval then asks the engine
 

@@ -16,6 +16,7 @@ from typing import Any
 from peft_eval.checkpoint.hashing import TOKENIZER_FILES, file_sha256
 from peft_eval.checkpoint.reading import read_json
 from peft_eval.errors import RouteError
+from peft_eval.serving.engine_watch import fail_when_killed
 from peft_eval.serving.loader import LOAD_FORMAT, Loading
 from peft_eval.serving.swapping import WORKER_EXTENSION
 
@@ -133,7 +134,9 @@ class LiveEngine:
             given["hf_overrides"] = overrides
             compiled = list((arguments.get("additional_config") or {}).get(LOAD_FORMAT) or [None, None])
             given["additional_config"] = {LOAD_FORMAT: [overrides, compiled[1]]}
-        return LLM(**{**arguments, **given})
+        engine = LLM(**{**arguments, **given})
+        fail_when_killed(engine)
+        return engine
 
     def _swap(self, model: str, loading: Loading) -> int | None:
         rows = replace(loading, virtual_rows=self._rows)

@@ -24,10 +24,36 @@ pytestmark = pytest.mark.vllm
 TIMES = ("date", "start_time", "end_time", "total_evaluation_time_seconds", "model_name", "pretty_env_info", "config")
 
 
-def evaluate(superni: Path, output: Path, *checkpoints: Path, more: tuple[str, ...] = ()) -> Any:
+# The command, but its engine is killed when the first answer has been kept.
+KILLED = """
+import sys, psutil
+from peft_eval.cli.main import main
+from peft_eval.harness.answers import AnswerStore
+
+keep, killed = AnswerStore.keep, []
+
+def keep_and_kill(self, answers):
+    keep(self, answers)
+    for one in [] if killed else psutil.Process().children(recursive=True):
+        if sys.argv[1] in one.name():
+            killed.append(one.kill())
+
+AnswerStore.keep = keep_and_kill
+sys.argv[:2] = ["peft-eval"]
+main()
+"""
+
+
+def evaluate(
+    superni: Path,
+    output: Path,
+    *checkpoints: Path,
+    more: tuple[str, ...] = (),
+    program: tuple[str, ...] = ("-m", "peft_eval.cli.main"),
+) -> Any:
     named = [part for checkpoint in checkpoints for part in ("--checkpoint", str(checkpoint))]
     return subprocess.run(
-        [sys.executable, "-m", "peft_eval.cli.main", "eval", *named, "--tasks", "superni_unseen_def",
+        [sys.executable, *program, "eval", *named, "--tasks", "superni_unseen_def",
          "--metadata", f"superni={superni}", "--metadata", "superni_partial=true", "--model-args", "enforce_eager=True",
          "--model-args", "dtype=float32", "--output", str(output), *more],
         capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"},
@@ -80,3 +106,22 @@ def test_each_folder_is_what_a_run_by_itself_writes(tiny_superni: Any, tmp_path:
     plain, plain_samples = written(tmp_path / "many", base)
     assert plain["config"]["peft_eval"]["route"] == "base"
     assert plain_samples.keys() == our_samples.keys() and plain_samples != our_samples
+
+
+@pytest.mark.parametrize("process", ["EngineCore", "Worker"])
+def test_an_engine_that_is_killed_midway_is_started_again(process: str, tiny_superni: Any, tmp_path: Path) -> None:
+    tiny_superni.add(TITLES, instances=4)
+    base = tiny_llama(tmp_path / "base")
+    write_adapter(base, tmp_path / "lora", peft.LoraConfig(**LORA), scale=0.2)
+    one_by_one = ("--base", "--model-args", "max_num_seqs=1")
+    done = evaluate(
+        tiny_superni.folder, tmp_path / "out", tmp_path / "lora", more=one_by_one, program=("-c", KILLED, process)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("and was started again") == 1
+    first, _ = written(tmp_path / "out", base)
+    block = first["config"]["peft_eval"]
+    assert "the engine died" in block["engine_restarts"][0]
+    assert block["answers"]["asked"] < 4 and sum(block["answers"].values()) == 4
+    second, _ = written(tmp_path / "out", tmp_path / "lora")
+    assert second["config"]["peft_eval"]["answers"] == {"asked": 4, "remembered": 0}
