@@ -30,12 +30,12 @@ import sys, psutil
 from peft_eval.cli.main import main
 from peft_eval.harness.answers import AnswerStore
 
-keep, killed = AnswerStore.keep, []
+keep, killed, process = AnswerStore.keep, [], sys.argv[1]
 
 def keep_and_kill(self, answers):
     keep(self, answers)
     for one in [] if killed else psutil.Process().children(recursive=True):
-        if sys.argv[1] in one.name():
+        if process in " ".join(one.cmdline()):
             killed.append(one.kill())
 
 AnswerStore.keep = keep_and_kill
