@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models import huggingface
-from lm_eval.utils import simple_parse_args_string
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.reading import read_json
 from peft_eval.checkpoint.vetting import vet_if_local
 from peft_eval.errors import ConfigError
 from peft_eval.harness.extensions import finish
+from peft_eval.harness.model_arguments import ModelArguments
 from peft_eval.harness.padded_prompts import count_positions_by_mask
 from peft_eval.harness.prompts import TokenText, WatchedPrompts
 from peft_eval.harness.record import run_record
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class PeftHFLM(WatchedPrompts, StoredTexts, huggingface.HFLM):
+class PeftHFLM(ModelArguments, WatchedPrompts, StoredTexts, huggingface.HFLM):
     """transformers as lm-eval drives it; an adapter runs unmerged, as peft computes it.
 
     Args:
@@ -80,17 +80,6 @@ class PeftHFLM(WatchedPrompts, StoredTexts, huggingface.HFLM):
         if store is not None and self.world_size == 1 and (self._route or isinstance(pretrained, str)):
             folder = self._route.model_folder if self._route else Path(pretrained)
             self.remember_in(store, speaker_in_transformers(self._route, folder, arguments, self))
-
-    @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
-        """Creates the model from lm_eval's `--model_args`; see `create_from_arg_obj`."""
-        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
-
-    @classmethod
-    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
-        """Creates the model; what `--model_args` say goes before options of lm_eval's own, such as `--device`."""
-        others = {name: value for name, value in (additional_config or {}).items() if value is not None}
-        return cls(**others | arg_dict)
 
     def _prove(self, route: Route) -> None:
         if route.name == "full":

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models import vllm_causallms
-from lm_eval.utils import simple_parse_args_string
 
 from peft_eval.checkpoint.location import resolve_folder
 from peft_eval.checkpoint.vetting import vet_if_local
@@ -15,6 +14,7 @@ from peft_eval.errors import ConfigError, RouteError
 from peft_eval.harness.encoding_ahead import EncodingAhead
 from peft_eval.harness.extensions import finish
 from peft_eval.harness.fallback import start_on_hf
+from peft_eval.harness.model_arguments import ModelArguments
 from peft_eval.harness.next_token import NextTokenScores
 from peft_eval.harness.prompts import WatchedPrompts
 from peft_eval.harness.record import run_record
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PeftVLLM(WatchedPrompts, EncodingAhead, StoredOutputs, NextTokenScores, vllm_causallms.VLLM):
+class PeftVLLM(ModelArguments, WatchedPrompts, EncodingAhead, StoredOutputs, NextTokenScores, vllm_causallms.VLLM):
     """vLLM as lm-eval drives it, for a base, an adapter or full weights.
 
     Args:
@@ -86,17 +86,8 @@ class PeftVLLM(WatchedPrompts, EncodingAhead, StoredOutputs, NextTokenScores, vl
             self.remember_in(self._session.store, speaker_of(self._route, self.model_args, self))
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Any:
-        """Creates the model from lm_eval's `--model_args`; see `create_from_arg_obj`."""
-        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
-
-    @classmethod
-    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None) -> Any:
-        """Creates the model, or lm-eval's HF model for a checkpoint that vLLM does not serve.
-
-        What `--model_args` say goes before options of lm_eval's own, such as `--batch_size`.
-        """
-        given = {name: value for name, value in (additional_config or {}).items() if value is not None} | arg_dict
+    def _create(cls, given: dict[str, Any]) -> Any:
+        """Creates the model, or lm-eval's HF model for a checkpoint that vLLM does not serve."""
         if not given.get("peft"):
             base = given.get("pretrained")
             return start_on_hf(None, given) if base and engine_obstacle(Path(str(base))) else cls(**given)
